@@ -1,0 +1,49 @@
+"""Muse's errors: one tree, split by whose fault it was.
+
+`PeerError` is what a client did wrong: it is told, by name, and its session goes on. `EngineError` is
+what a model did wrong: the response fails and the session goes on. Anything else is a defect of ours.
+"""
+
+from __future__ import annotations
+
+
+class MuseError(Exception):
+    """Anything that Muse raises on purpose."""
+
+
+class PeerError(MuseError):
+    """The client sent something that cannot be taken. Nothing has changed because of it.
+
+    `code` is a stable machine-readable name, `param` the path of the offending field (such as
+    `session.audio.input.format.rate`), `message` says what was wrong and what is expected.
+    """
+
+    def __init__(self, message: str, *, code: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.param = param
+
+
+class AudioFormatError(PeerError):
+    """Bytes that are not audio in the stated format."""
+
+    def __init__(self, message: str, *, param: str | None = "audio") -> None:
+        super().__init__(message, code="invalid_audio", param=param)
+
+
+class EngineError(MuseError):
+    """A model failed; `code` is stable, the message is safe to show to a client."""
+
+    def __init__(self, message: str, *, code: str = "engine_error") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+class EngineBusy(EngineError):
+    """The engine holds as many sessions as it can; try again in `retry_after` seconds."""
+
+    def __init__(self, message: str, *, retry_after: float = 5.0) -> None:
+        super().__init__(message, code="engine_busy")
+        self.retry_after = retry_after
