@@ -286,7 +286,7 @@ class Engine(Protocol):
         """Load and warm up. Raises EngineError naming what is missing or wrong."""
 
     async def open(self, session_id: str) -> EngineSession:
-        """Reserve a slot. Raises EngineBusy when all are taken."""
+        """Reserve a slot. Raises EngineBusyError when all are taken."""
 
     async def close(self) -> None:
         """Release everything; open sessions get EngineLost."""

@@ -41,7 +41,7 @@ class EngineError(MuseError):
         self.code = code
 
 
-class EngineBusy(EngineError):
+class EngineBusyError(EngineError):
     """The engine holds as many sessions as it can; try again in `retry_after` seconds."""
 
     def __init__(self, message: str, *, retry_after: float = 5.0) -> None:
