@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from streaming.config import AudioOutput, FunctionTool, Modality
-from streaming.items import Item
+from streaming.config import FunctionTool, Modality, ToolChoice, WireFormat
+from streaming.items import Item, ItemReference
+from streaming.schema import Within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +83,25 @@ class TruncateItem:
     """The user heard only the first `audio_end_ms` of this reply; the rest, with its words, is forgotten."""
 
     item_id: str
-    content_index: int
-    audio_end_ms: int
+    content_index: Annotated[int, Within(0, 2**31)]
+    audio_end_ms: Annotated[int, Within(0, 2**53)]
     event_id: str | None = None
     type: Literal["conversation.item.truncate"] = "conversation.item.truncate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseAudioOutput:
+    """How one response sounds; what is absent comes from the session."""
+
+    format: WireFormat | None = None
+    voice: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseAudioParams:
     """The audio half of `ResponseParams`."""
 
-    output: AudioOutput | None = None
+    output: ResponseAudioOutput | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,15 +111,17 @@ class ResponseParams:
     `conversation="none"` answers beside the conversation; `input` replaces its items for this response.
     """
 
+    IGNORED_FIELDS: ClassVar = frozenset({"parallel_tool_calls", "prompt", "reasoning"})
+
     instructions: str | None = None
     output_modalities: tuple[Modality, ...] | None = None
-    max_output_tokens: int | Literal["inf"] | None = None
+    max_output_tokens: Annotated[int, Within(1, 1_000_000)] | Literal["inf"] | None = None
     conversation: Literal["auto", "none"] = "auto"
-    input: tuple[Item, ...] | None = None
+    input: tuple[Item | ItemReference, ...] | None = None
     metadata: Mapping[str, str] | None = None
     audio: ResponseAudioParams | None = None
     tools: tuple[FunctionTool, ...] | None = None
-    tool_choice: str | None = None
+    tool_choice: ToolChoice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

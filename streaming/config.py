@@ -1,12 +1,15 @@
 """What a client may set about its session: the OpenAI Realtime (GA) session object, typed.
 
 Field names and defaults are those of `openai.types.realtime`; where Muse's default differs, the class says so.
+`IGNORED_FIELDS` are GA fields that clients may send and Muse has no use for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
+
+from streaming.schema import Within
 
 Modality = Literal["text", "audio"]
 
@@ -41,10 +44,10 @@ class ServerVad:
     """A turn ends after a fixed silence."""
 
     type: Literal["server_vad"] = "server_vad"
-    threshold: float = 0.5
-    prefix_padding_ms: int = 300
-    silence_duration_ms: int = 500
-    idle_timeout_ms: int | None = None
+    threshold: Annotated[float, Within(0, 1)] = 0.5
+    prefix_padding_ms: Annotated[int, Within(0, 10_000)] = 300
+    silence_duration_ms: Annotated[int, Within(0, 10_000)] = 500
+    idle_timeout_ms: Annotated[int, Within(1, 3_600_000)] | None = None
     create_response: bool = True
     interrupt_response: bool = True
 
@@ -66,6 +69,8 @@ TurnDetection = ServerVad | SemanticVad
 class Transcription:
     """Ask for transcripts of the user's speech. Any model name is accepted; the engine uses its own."""
 
+    IGNORED_FIELDS: ClassVar = frozenset({"delay", "keywords", "languages"})
+
     model: str | None = None
     language: str | None = None
     prompt: str | None = None
@@ -74,6 +79,8 @@ class Transcription:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseReduction:
     """Accepted for compatibility; Muse's detectors need none."""
+
+    IGNORED_FIELDS: ClassVar = frozenset({"strength"})
 
     type: Literal["near_field", "far_field"] = "near_field"
 
@@ -93,7 +100,7 @@ class AudioOutput:
     """How the reply's audio leaves. `voice` is fixed once a reply has been spoken."""
 
     format: WireFormat = field(default_factory=PcmFormat)
-    speed: float = 1.0
+    speed: Annotated[float, Within(0.25, 1.5)] = 1.0
     voice: str = ""
 
 
@@ -116,8 +123,23 @@ class FunctionTool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedTool:
+    """The choice of one function that the model must call."""
+
+    name: str
+    type: Literal["function"] = "function"
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConfig:
     """One session's settings, as `session.created` and `session.updated` show them."""
+
+    IGNORED_FIELDS: ClassVar = frozenset(
+        {"expires_at", "include", "parallel_tool_calls", "prompt", "reasoning", "tracing", "truncation"}
+    )
 
     type: Literal["realtime"] = "realtime"
     object: Literal["realtime.session"] = "realtime.session"
@@ -125,7 +147,7 @@ class SessionConfig:
     model: str = "auto"
     instructions: str = ""
     output_modalities: tuple[Modality, ...] = ("audio",)
-    max_output_tokens: int | Literal["inf"] = "inf"
+    max_output_tokens: Annotated[int, Within(1, 1_000_000)] | Literal["inf"] = "inf"
     tools: tuple[FunctionTool, ...] = ()
-    tool_choice: str = "auto"
+    tool_choice: ToolChoice = "auto"
     audio: AudioConfig = field(default_factory=AudioConfig)

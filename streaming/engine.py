@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from streaming.config import FunctionTool
+from streaming.config import FunctionTool, ToolChoice
 
 Samples = npt.NDArray[np.float32]
 """Mono audio, shape (n,), float32 in [-1, 1]."""
@@ -89,7 +89,7 @@ class StartReply:
     max_tokens: int | None = None
     provisional: bool = False
     tools: tuple[FunctionTool, ...] = ()
-    tool_choice: str = "auto"
+    tool_choice: ToolChoice = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

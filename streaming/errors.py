@@ -15,14 +15,16 @@ class PeerError(MuseError):
     """The client sent something that cannot be taken. Nothing has changed because of it.
 
     `code` is a stable machine-readable name, `param` the path of the offending field (such as
-    `session.audio.input.format.rate`), `message` says what was wrong and what is expected.
+    `session.audio.input.format.rate`), `message` says what was wrong and what is expected, and `event_id` names the
+    client's event where it gave an id.
     """
 
-    def __init__(self, message: str, *, code: str, param: str | None = None) -> None:
+    def __init__(self, message: str, *, code: str, param: str | None = None, event_id: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
         self.param = param
+        self.event_id = event_id
 
 
 class AudioFormatError(PeerError):

@@ -1,9 +1,12 @@
-"""What a conversation is made of: messages and function calls, as in OpenAI Realtime (GA)."""
+"""What a conversation is made of: messages and function calls, as in OpenAI Realtime (GA).
+
+`IGNORED_FIELDS` are GA fields that clients may send beside a part's own and that mean nothing there.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 ItemStatus = Literal["completed", "incomplete", "in_progress"]
 
@@ -12,6 +15,8 @@ ItemStatus = Literal["completed", "incomplete", "in_progress"]
 class InputText:
     """Text from the user or the system."""
 
+    IGNORED_FIELDS: ClassVar = frozenset({"audio", "detail", "image_url", "transcript"})
+
     text: str
     type: Literal["input_text"] = "input_text"
 
@@ -19,6 +24,8 @@ class InputText:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputAudio:
     """The user's speech: bytes in the session's input format, and its transcript once there is one."""
+
+    IGNORED_FIELDS: ClassVar = frozenset({"detail", "image_url", "text"})
 
     audio: bytes | None = None
     transcript: str | None = None
@@ -29,6 +36,8 @@ class InputAudio:
 class OutputText:
     """Text that the model wrote."""
 
+    IGNORED_FIELDS: ClassVar = frozenset({"audio", "transcript"})
+
     text: str
     type: Literal["output_text"] = "output_text"
 
@@ -36,6 +45,8 @@ class OutputText:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputAudio:
     """Speech that the model spoke: bytes in the session's output format, and its words."""
+
+    IGNORED_FIELDS: ClassVar = frozenset({"text"})
 
     audio: bytes | None = None
     transcript: str | None = None
@@ -83,3 +94,11 @@ class FunctionCallOutput:
 
 
 Item = Message | FunctionCall | FunctionCallOutput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemReference:
+    """An item of the conversation, named in a response's `input`."""
+
+    id: str
+    type: Literal["item_reference"] = "item_reference"

@@ -1,0 +1,1 @@
+"""Wire formats of the session's events: pure, and shared by servers and clients."""
