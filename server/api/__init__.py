@@ -1,0 +1,1 @@
+"""The HTTP side: health, metrics, models, the page."""

@@ -1,0 +1,91 @@
+"""The server's settings: environment variables `MUSE_*`, read once at the entry point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "MUSE_"
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default. `python -m server --help` prints this."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 is any free one")
+    api_key: SecretStr | None = Field(None, description="the key that clients must send; none admits everyone")
+    allow_open: bool = Field(False, description="serve without a key on an address that is not loopback")
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins, comma-separated, whose pages may connect besides the server's own; * is any"
+    )
+
+    engine: Literal["embedded", "echo", "scripted"] = Field("embedded", description="which engine answers")
+    models_dir: Path = Field(Path(".models"), description="where `python -m models fetch` put the models' files")
+    chat_url: str | None = Field(
+        None, description="an OpenAI-compatible URL (such as http://host:8001/v1) that writes the replies instead"
+    )
+    chat_model: str | None = Field(None, description="the model's name at MUSE_CHAT_URL")
+    chat_api_key: SecretStr | None = Field(None, description="the key for MUSE_CHAT_URL")
+
+    instructions: str = Field(
+        "You are Muse, a friendly voice assistant. Answer in one or two short spoken sentences.",
+        description="what replies are told to be, until a client sets its own",
+    )
+    turn_detection: Literal["semantic_vad", "server_vad", "none"] = Field(
+        "semantic_vad", description="how turns end, until a client sets its own"
+    )
+    lead_ms: int = Field(400, ge=40, le=5000, description="how far ahead of real time a reply's audio is sent")
+    frame_ms: int = Field(40, ge=10, le=200, description="length of one frame of a reply's audio")
+
+    max_sessions: int = Field(16, ge=1, description="conversations at once; more are refused with 429")
+    max_message_bytes: int = Field(4 * 2**20, ge=65536, description="largest message from a client")
+    max_buffered_seconds: float = Field(60, gt=0, description="input audio held, sent faster than real time or not")
+    max_turn_seconds: float = Field(60, gt=0, description="longest turn of the user")
+    max_session_seconds: float = Field(3600, ge=0, description="longest conversation; 0 is no limit")
+    idle_seconds: float = Field(600, ge=0, description="close a conversation after this long without speech; 0 never")
+    first_event_seconds: float = Field(30, gt=0, description="close a connection that has sent nothing by then")
+    send_buffer_bytes: int = Field(2**20, ge=65536, description="queued for a client that reads slowly, then dropped")
+    drain_seconds: float = Field(20, ge=0, description="how long running turns may take to finish at shutdown")
+
+    record_dir: Path | None = Field(None, description="record every conversation, audio included, into this directory")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+    log_json: bool = Field(False, description="log JSON objects, one a line")
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise ValueError("a key has at least 16 characters")
+        return value
+
+
+def describe() -> str:
+    """Every setting, its default and its meaning, one a line."""
+    width = max(len(name) for name in Settings.model_fields) + len(PREFIX)
+    lines = (
+        f"  {PREFIX + name.upper():<{width}}  {field.description} ({_default(field)})"
+        for name, field in Settings.model_fields.items()
+    )
+    return "\n".join(lines)
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.default
+    if default is None or default == ():
+        return "default: none"
+    if isinstance(default, bool):
+        return f"default: {int(default)}"
+    return f"default: {default}"

@@ -1,0 +1,1 @@
+"""The wires that a conversation can come over."""
