@@ -1,0 +1,263 @@
+/** The page: wires its elements to a call. */
+
+import { Call } from "./call.js";
+import { Captions } from "./captions.js";
+import { rememberKey } from "./connection.js";
+import { Devices } from "./devices.js";
+import { TurnLatencies } from "./latency.js";
+import { LatencyView } from "./latency-view.js";
+import { Problem, problems } from "./problems.js";
+import { HINTS, WORDS, nextState } from "./state.js";
+import { Transcript } from "./transcript.js";
+import { Waveform } from "./waveform.js";
+
+const NOTICE_MS = 6000;
+const FACTS_MS = 500;
+
+/** @param {string} id @returns {any} */
+const element = (id) => document.getElementById(id);
+
+class App {
+  /** @type {import("./state.js").State} */
+  #state = "idle";
+  /** @type {Call | null} */
+  #call = null;
+  #muted = false;
+  #noticeTimer = 0;
+  #latencies = new TurnLatencies();
+  #captions = new Captions({ list: element("lines"), scroller: element("captions"), empty: element("captions-empty") });
+  #transcript = this.#newTranscript();
+  #latencyView = new LatencyView({
+    panel: element("latency"),
+    total: element("latency-total"),
+    median: element("latency-median"),
+    p95: element("latency-p95"),
+    bars: element("latency-bars"),
+    legend: element("latency-legend"),
+    table: element("latency-table"),
+    marker: element("latency-marker"),
+  });
+  #waveform = new Waveform(
+    element("waveform"),
+    () => this.#call?.analysers ?? {},
+    (levels) => this.#showLevels(levels),
+  );
+  #devices = new Devices(
+    { microphone: element("microphone"), speaker: element("speaker"), speakerField: element("speaker-field") },
+    {
+      onMicrophone: (id) => this.#useMicrophone(id),
+      onSpeaker: (id) => this.#call?.useSpeaker(id),
+    },
+  );
+
+  run() {
+    element("talk").addEventListener("click", () => this.#onTalk());
+    element("mute").addEventListener("click", () => this.#toggleMute());
+    element("stop-reply").addEventListener("click", () => this.#call?.stopReply());
+    element("retry").addEventListener("click", () => this.#start({ microphone: true }));
+    element("composer").addEventListener("submit", (event) => this.#onSubmit(event));
+    element("key-form").addEventListener("submit", (event) => this.#onKey(event));
+    document.addEventListener("keydown", (event) => this.#onKeyDown(event));
+    setInterval(() => this.#showAudioFacts(), FACTS_MS);
+    this.#devices.refresh();
+    this.#showState();
+    if (!isSecureContext) {
+      this.#fail(problems.insecure());
+    }
+  }
+
+  #newTranscript() {
+    return new Transcript((line, id) => this.#captions.show(line, id));
+  }
+
+  #onTalk() {
+    if (!this.#call) {
+      this.#start({ microphone: true });
+    } else if (this.#call.hasMicrophone || this.#state === "connecting") {
+      this.#stop();
+    } else {
+      this.#useMicrophone(this.#devices.microphoneId);
+    }
+  }
+
+  /** @param {{microphone: boolean}} wanted @returns {Promise<Call | null>} */
+  async #start({ microphone }) {
+    this.#stop();
+    this.#captions.clear();
+    this.#transcript = this.#newTranscript();
+    const call = new Call(this.#transcript, this.#latencies, this.#callListener());
+    this.#call = call;
+    call.mute(this.#muted);
+    this.#dispatch("start");
+    this.#waveform.start();
+    try {
+      await call.open({
+        speakerId: this.#devices.speakerId,
+        microphoneId: microphone ? this.#devices.microphoneId : null,
+      });
+      this.#devices.refresh();
+    } catch (error) {
+      if (call === this.#call) {
+        this.#fail(error);
+      }
+      return null;
+    }
+    this.#showState();
+    return call;
+  }
+
+  #stop() {
+    this.#call?.close();
+    this.#call = null;
+    this.#waveform.stop();
+    this.#showDucked(false);
+    this.#dispatch("stop");
+  }
+
+  /** @param {unknown} error */
+  #fail(error) {
+    const problem = error instanceof Problem ? error : problems.unknown();
+    this.#stop();
+    this.#dispatch("fail");
+    element("problem-title").textContent = problem.message;
+    element("problem-advice").textContent = problem.advice;
+    element("key-form").hidden = !problem.needsKey;
+    element("retry").hidden = problem.needsKey;
+    element(problem.needsKey ? "key" : "retry").focus();
+  }
+
+  /** @returns {import("./call.js").CallListener} */
+  #callListener() {
+    return {
+      onState: (event) => this.#dispatch(event),
+      onDuck: (softly) => this.#showDucked(softly),
+      onTurn: () => this.#latencyView.show(this.#latencies.turns, this.#latencies.summary),
+      onNotice: (text) => this.#notice(text),
+      onEnd: (problem) => this.#fail(problem),
+    };
+  }
+
+  /** @param {string} deviceId */
+  async #useMicrophone(deviceId) {
+    try {
+      await this.#call?.useMicrophone(deviceId);
+      this.#showState();
+    } catch (error) {
+      this.#notice(error instanceof Problem ? `${error.message}. ${error.advice}` : problems.unknown().message);
+    }
+  }
+
+  #toggleMute() {
+    this.#muted = !this.#muted;
+    this.#call?.mute(this.#muted);
+    this.#showState();
+  }
+
+  /** @param {SubmitEvent} event */
+  async #onSubmit(event) {
+    event.preventDefault();
+    const field = element("message");
+    const text = field.value.trim();
+    if (!text) {
+      return;
+    }
+    const call = this.#call ?? (await this.#start({ microphone: false }));
+    if (call?.isOpen) {
+      field.value = "";
+      call.say(text);
+    }
+  }
+
+  /** @param {SubmitEvent} event */
+  #onKey(event) {
+    event.preventDefault();
+    rememberKey(element("key").value.trim());
+    element("key").value = "";
+    this.#start({ microphone: true });
+  }
+
+  /** @param {KeyboardEvent} event */
+  #onKeyDown(event) {
+    if (event.key === "Escape") {
+      this.#call?.stopReply();
+    }
+    const typing = event.target instanceof HTMLElement && event.target.matches("input, select, textarea");
+    const plain = !event.ctrlKey && !event.metaKey && !event.altKey && !event.repeat;
+    if (event.key.toLowerCase() === "m" && plain && !typing) {
+      this.#toggleMute();
+    }
+  }
+
+  /** @param {import("./state.js").Event} event */
+  #dispatch(event) {
+    this.#state = nextState(this.#state, event);
+    this.#showState();
+  }
+
+  #showState() {
+    const talking = this.#call !== null;
+    const hearing = talking && (this.#call.hasMicrophone || this.#state === "connecting");
+    document.body.dataset.state = this.#state;
+    document.body.classList.toggle("muted", this.#muted);
+    setText("status", this.#muted && this.#state === "listening" ? "Muted" : WORDS[this.#state]);
+    setText("hint", this.#hint(talking, hearing));
+    setText("talk-label", hearing ? "Stop" : "Start talking");
+    element("talk").classList.toggle("on", hearing);
+    element("mute").setAttribute("aria-pressed", `${this.#muted}`);
+    setText("mute-label", this.#muted ? "Unmute" : "Mute");
+    element("stop-reply").disabled = !["thinking", "muse-speaking"].includes(this.#state);
+    element("problem").hidden = this.#state !== "error";
+  }
+
+  /** @param {boolean} talking @param {boolean} hearing @returns {string} */
+  #hint(talking, hearing) {
+    if (this.#state !== "listening") {
+      return HINTS[this.#state];
+    }
+    if (this.#muted) {
+      return "Muse does not hear you. Press M to unmute.";
+    }
+    return talking && !hearing ? "Type a message, or press the button to talk." : HINTS.listening;
+  }
+
+  /** @param {boolean} softly */
+  #showDucked(softly) {
+    document.body.classList.toggle("ducked", softly);
+  }
+
+  /** @param {import("./waveform.js").Levels} levels */
+  #showLevels({ user, muse }) {
+    const level = this.#state === "muse-speaking" ? muse : user;
+    element("orb").style.setProperty("--level", level.toFixed(3));
+  }
+
+  #showAudioFacts() {
+    if (this.#call) {
+      const { heard, underruns, late, dropped } = this.#call.audioFacts;
+      setText("heard", `${heard.toFixed(1)} s`);
+      setText("underruns", `${underruns}`);
+      setText("late", `${late}`);
+      setText("dropped", `${dropped}`);
+    }
+  }
+
+  /** @param {string} text */
+  #notice(text) {
+    setText("notice", text);
+    element("notice").hidden = false;
+    clearTimeout(this.#noticeTimer);
+    this.#noticeTimer = setTimeout(() => {
+      element("notice").hidden = true;
+    }, NOTICE_MS);
+  }
+}
+
+/** An unchanged text is left alone, so that it is not announced again. @param {string} id @param {string} text */
+function setText(id, text) {
+  const target = element(id);
+  if (target.textContent !== text) {
+    target.textContent = text;
+  }
+}
+
+new App().run();

@@ -1,0 +1,343 @@
+/** One call: the microphone, the connection and the loudspeaker, and what the server's events do to them. */
+
+import { Connection, measureRoundTrip } from "./connection.js";
+import { parseServerParts } from "./latency.js";
+import { Microphone } from "./microphone.js";
+import { WIRE_RATE } from "./pcm.js";
+import { Playout } from "./playout.js";
+
+const ROUND_TRIPS_KEPT = 5;
+
+/**
+ * @typedef {object} CallListener
+ * @property {(event: import("./state.js").Event) => void} onState
+ * @property {(softly: boolean) => void} onDuck  the reply plays softly, or at full level again
+ * @property {(turn: import("./latency.js").Turn) => void} onTurn  a turn's latency is known
+ * @property {(text: string) => void} onNotice  something did not work, and the call goes on
+ * @property {(problem: Error) => void} onEnd  the call is over, and not because `close` was called
+ *
+ * @typedef {{id: string, items: Set<string>, done: boolean, typed: boolean}} Reply
+ */
+
+export class Call {
+  #transcript;
+  #latencies;
+  #listener;
+  /** @type {Connection | null} */
+  #connection = null;
+  /** @type {Microphone | null} */
+  #microphone = null;
+  /** @type {Playout | null} */
+  #playout = null;
+  #muted = false;
+  #closed = false;
+  #ready = false;
+  /** @type {Reply | null} */
+  #reply = null;
+  /** @type {Set<string>} items whose audio has not been played to its end */
+  #sounding = new Set();
+  #askedByText = false;
+  /** @type {number[]} ms, the newest last */
+  #roundTrips = [];
+
+  /**
+   * @param {import("./transcript.js").Transcript} transcript
+   * @param {import("./latency.js").TurnLatencies} latencies
+   * @param {CallListener} listener
+   */
+  constructor(transcript, latencies, listener) {
+    this.#transcript = transcript;
+    this.#latencies = latencies;
+    this.#listener = listener;
+  }
+
+  /**
+   * Call it while handling a click.
+   *
+   * @param {{speakerId: string, microphoneId: string | null}} devices "" is the default; null goes without a microphone
+   * @throws {import("./problems.js").Problem} when it cannot be opened; nothing stays open then
+   */
+  async open({ speakerId, microphoneId }) {
+    try {
+      this.#playout = await Playout.open({ sinkId: speakerId, listener: this.#playoutListener() });
+      if (microphoneId !== null) {
+        await this.useMicrophone(microphoneId);
+      }
+      this.#connection = await Connection.open({
+        onEvent: (event) => this.#receive(event),
+        onClose: (problem) => this.#end(problem),
+      });
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    if (this.#closed) {
+      this.close();
+    }
+    this.#measureNetwork();
+  }
+
+  get isOpen() {
+    return this.#connection !== null;
+  }
+
+  get hasMicrophone() {
+    return this.#microphone !== null;
+  }
+
+  /** @returns {{user: AnalyserNode | undefined, muse: AnalyserNode | undefined}} what can be heard of each side now */
+  get analysers() {
+    return { user: this.#microphone?.analyser, muse: this.#playout?.analyser };
+  }
+
+  /** @returns {{heard: number, underruns: number, late: number, dropped: number}} seconds heard, and counts */
+  get audioFacts() {
+    const { heard = 0, underruns = 0, late = 0 } = this.#playout ?? {};
+    return { heard, underruns, late, dropped: this.#connection?.dropped ?? 0 };
+  }
+
+  /**
+   * Listen to this microphone from now on.
+   *
+   * @param {string} deviceId
+   * @throws {import("./problems.js").Problem}
+   */
+  async useMicrophone(deviceId) {
+    const opened = await Microphone.open({
+      deviceId,
+      onChunk: (chunk) => this.#ready && this.#connection.sendAudio(chunk),
+      onLost: (problem) => this.#end(problem),
+    });
+    this.#microphone?.close();
+    this.#microphone = opened;
+    opened.mute(this.#muted);
+  }
+
+  /** @param {string} deviceId */
+  async useSpeaker(deviceId) {
+    await this.#playout?.useSink(deviceId);
+  }
+
+  /** @param {boolean} muted */
+  mute(muted) {
+    this.#muted = muted;
+    this.#microphone?.mute(muted);
+  }
+
+  /** Say something in writing. @param {string} text */
+  say(text) {
+    this.stopReply();
+    this.#askedByText = true;
+    const content = [{ type: "input_text", text }];
+    this.#connection.send({ type: "conversation.item.create", item: { type: "message", role: "user", content } });
+    this.#connection.send({ type: "response.create" });
+    this.#listener.onState("asked");
+  }
+
+  /** Stop the reply that is being made or heard, if there is one. */
+  stopReply() {
+    if (this.#reply && !this.#reply.done) {
+      this.#connection.send({ type: "response.cancel", response_id: this.#reply.id });
+    }
+    this.#interrupt();
+  }
+
+  close() {
+    this.#closed = true;
+    this.#connection?.close();
+    this.#microphone?.close();
+    this.#playout?.close();
+    this.#connection = this.#microphone = this.#playout = null;
+  }
+
+  /** @param {Error} problem */
+  #end(problem) {
+    if (!this.#closed) {
+      this.close();
+      this.#listener.onEnd(problem);
+    }
+  }
+
+  /** @param {{type: string}} event from the server */
+  #receive(event) {
+    if (!this.#closed) {
+      Call.#handlers[event.type]?.(this, event);
+    }
+  }
+
+  /** @type {Record<string, (call: Call, event: any) => void>} */
+  static #handlers = {
+    "session.updated": (call) => call.#begin(),
+    "input_audio_buffer.speech_started": (call) => call.#onSpeech(),
+    "input_audio_buffer.speech_stopped": (call) => call.#listener.onState("speech-stopped"),
+    "conversation.item.added": (call, { item }) => call.#onItem(item),
+    "conversation.item.input_audio_transcription.delta": (call, { item_id: id, delta }) =>
+      call.#transcript.append(id, "user", delta),
+    "conversation.item.input_audio_transcription.completed": (call, { item_id: id, transcript }) =>
+      call.#transcript.complete(id, "user", transcript),
+    "conversation.item.input_audio_transcription.failed": (call, { item_id: id }) => call.#transcript.fail(id),
+    "response.created": (call, { response }) => call.#onReply(response),
+    "response.output_audio.delta": (call, event) => call.#onSound(event),
+    "response.output_audio.done": (call, { item_id: id }) => call.#playout.end(id),
+    "response.output_audio_transcript.delta": (call, event) => call.#onWords(event),
+    "response.output_audio_transcript.done": (call, { item_id: id, transcript }) =>
+      call.#transcript.complete(id, "muse", transcript),
+    "response.output_text.delta": (call, event) => call.#onWords(event),
+    "response.done": (call, { response }) => call.#onReplyDone(response),
+    "muse.barge_in": (call, event) => call.#onBargeIn(event),
+    error: (call, { error }) => call.#onError(error),
+  };
+
+  #begin() {
+    if (!this.#ready) {
+      this.#ready = true;
+      this.#listener.onState("ready");
+    }
+  }
+
+  /** Servers announce speech over a reply only once it is an interruption. */
+  #onSpeech() {
+    this.#interrupt();
+    this.#listener.onState("speech-started");
+  }
+
+  /** @param {{id: string, role: string, content: {text?: string, transcript?: string}[]}} item */
+  #onItem({ id, role, content = [] }) {
+    if (role === "user") {
+      this.#transcript.add(id, "user", content.map((part) => part.text ?? part.transcript ?? "").join(" "));
+    }
+  }
+
+  /** @param {{id: string}} response */
+  #onReply({ id }) {
+    this.#reply = { id, items: new Set(), done: false, typed: this.#askedByText };
+    this.#askedByText = false;
+    this.#playout.accept(id);
+    this.#latencies.begin(id);
+    this.#listener.onDuck(false);
+  }
+
+  /** @param {{response_id: string, item_id: string, delta: string}} event */
+  #onSound({ response_id: responseId, item_id: id, delta }) {
+    const samples = this.#playout.push(responseId, id, delta);
+    if (samples > 0) {
+      this.#sounding.add(id);
+      this.#transcript.sound(id, samples);
+    }
+  }
+
+  /** @param {{response_id: string, item_id: string, delta: string}} event */
+  #onWords({ response_id: responseId, item_id: id, delta }) {
+    if (this.#reply?.id === responseId) {
+      this.#reply.items.add(id);
+      this.#transcript.append(id, "muse", delta);
+    }
+  }
+
+  /** @param {{id: string, status: string, status_details?: {reason?: string}, metadata?: Record<string, string>}} response */
+  #onReplyDone({ id, status, status_details: details, metadata }) {
+    if (this.#reply?.id === id) {
+      this.#reply.done = true;
+    }
+    if (status === "failed") {
+      this.#listener.onNotice("Muse could not answer that. Please try again.");
+    }
+    if (status === "cancelled" && details?.reason === "turn_detected") {
+      this.#interrupt();
+    }
+    this.#show(this.#latencies.addServer(id, parseServerParts(metadata?.["muse.latency"])));
+    this.#settle();
+    this.#measureNetwork();
+  }
+
+  /** @param {{phase: "onset" | "dismissed" | "decided", response_id: string}} event */
+  #onBargeIn({ phase, response_id: id }) {
+    if (id !== this.#reply?.id) {
+      return;
+    }
+    if (phase === "decided") {
+      this.#interrupt();
+    } else {
+      this.#playout.duck(phase === "onset");
+      this.#listener.onDuck(phase === "onset");
+    }
+  }
+
+  /** A reply may end while we ask for its end: that race is no error. @param {{code?: string, message: string}} error */
+  #onError({ code, message }) {
+    const raced = code?.includes("cancel") || code?.includes("truncate");
+    if (!raced) {
+      this.#listener.onNotice(message);
+    }
+  }
+
+  /** Play no more of the reply; `onFlushed` says what was heard of it. */
+  #interrupt() {
+    if (!this.#reply || (this.#reply.done && this.#sounding.size === 0)) {
+      return;
+    }
+    const silent = [...this.#reply.items].filter((id) => !this.#sounding.has(id));
+    this.#playout.flush();
+    silent.forEach((id) => this.#transcript.interrupt(id, 0));
+    this.#reply = null;
+    this.#listener.onDuck(false);
+    this.#listener.onState("interrupt");
+  }
+
+  /** @returns {import("./playout.js").PlayoutListener} */
+  #playoutListener() {
+    return {
+      onStarted: (_id, waited) => {
+        this.#listener.onState("reply-heard");
+        this.#addLocalParts(waited);
+      },
+      onHeard: (id, samples) => this.#transcript.hear(id, samples),
+      onFinished: (id) => {
+        this.#sounding.delete(id);
+        this.#transcript.finish(id);
+        this.#settle();
+      },
+      onFlushed: (items) => items.forEach((item) => this.#onCut(item)),
+    };
+  }
+
+  /** @param {import("./jitter-buffer.js").Heard} item of which no more will be heard */
+  #onCut({ id, played }) {
+    this.#sounding.delete(id);
+    this.#transcript.interrupt(id, played);
+    const heard = Math.floor((1000 * played) / WIRE_RATE);
+    this.#connection?.send({ type: "conversation.item.truncate", item_id: id, content_index: 0, audio_end_ms: heard });
+  }
+
+  /** The reply is over when the server is done and everything has been heard. */
+  #settle() {
+    if (this.#reply?.done && this.#sounding.size === 0) {
+      this.#reply.items.forEach((id) => this.#transcript.finish(id));
+      this.#reply = null;
+      this.#listener.onState("reply-over");
+    }
+  }
+
+  /** @param {number} playout ms from the arrival of the reply's first frame to its sound */
+  #addLocalParts(playout) {
+    if (this.#reply) {
+      const capture = this.#reply.typed ? 0 : (this.#microphone?.latency ?? 0);
+      const network = this.#roundTrips.length > 0 ? Math.min(...this.#roundTrips) : 0;
+      this.#show(this.#latencies.addLocal(this.#reply.id, { capture, network, playout }));
+    }
+  }
+
+  /** @param {import("./latency.js").Turn | null} turn */
+  #show(turn) {
+    if (turn) {
+      this.#listener.onTurn(turn);
+    }
+  }
+
+  async #measureNetwork() {
+    const roundTrip = await measureRoundTrip();
+    if (roundTrip !== null) {
+      this.#roundTrips = [...this.#roundTrips, roundTrip].slice(-ROUND_TRIPS_KEPT);
+    }
+  }
+}

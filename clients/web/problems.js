@@ -1,0 +1,70 @@
+/** What can go wrong, in plain words. */
+
+export class Problem extends Error {
+  /**
+   * @param {string} title what happened
+   * @param {string} advice what to do about it
+   * @param {{needsKey?: boolean}} [options]
+   */
+  constructor(title, advice, { needsKey = false } = {}) {
+    super(title);
+    this.name = "Problem";
+    this.advice = advice;
+    this.needsKey = needsKey;
+  }
+}
+
+const OR_TYPE = "You can still type below and listen.";
+
+export const problems = Object.freeze({
+  insecure: () =>
+    new Problem(
+      "This address cannot use a microphone",
+      "Browsers allow it only over HTTPS or on localhost. Open the page that way.",
+    ),
+  unsupported: () => new Problem("This browser cannot play live audio", "It lacks AudioWorklet. Try a current browser."),
+  microphoneDenied: () =>
+    new Problem("The microphone is blocked", `Allow it in the browser's address bar, then try again. ${OR_TYPE}`),
+  microphoneMissing: () => new Problem("No microphone found", `Connect one, then try again. ${OR_TYPE}`),
+  microphoneTaken: () =>
+    new Problem("The microphone is in use", `Another program may hold it. Close that, then try again. ${OR_TYPE}`),
+  microphoneLost: () => new Problem("The microphone was disconnected", `Connect it, then try again. ${OR_TYPE}`),
+  /** @param {number | null} seconds */
+  busy: (seconds) =>
+    new Problem("Muse is busy", `All lines are taken. Try again in ${seconds ? `${seconds} seconds` : "a moment"}.`),
+  restarting: () => new Problem("The server is restarting", "Try again in a few seconds."),
+  unreachable: () => new Problem("Muse cannot be reached", "Check that the server is running, then try again."),
+  lost: () => new Problem("The connection was lost", "Check your network, then try again."),
+  refused: () => new Problem("The server ended the call", "It may have reached a limit. Try again."),
+  key: () => new Problem("This server asks for a key", "Enter the API key that its owner gave you.", { needsKey: true }),
+  unknown: () => new Problem("Something unexpected happened", "Try again, or reload the page."),
+});
+
+/**
+ * @param {unknown} error from getUserMedia
+ * @returns {Problem}
+ */
+export function microphoneProblem(error) {
+  const name = error instanceof DOMException ? error.name : "";
+  if (name === "NotAllowedError" || name === "SecurityError") {
+    return problems.microphoneDenied();
+  }
+  if (name === "NotReadableError" || name === "AbortError") {
+    return problems.microphoneTaken();
+  }
+  return problems.microphoneMissing();
+}
+
+/**
+ * @param {number} code why an open WebSocket was closed
+ * @returns {Problem}
+ */
+export function closeProblem(code) {
+  if (code === 1013) {
+    return problems.busy(null);
+  }
+  if (code === 1001 || code === 1012) {
+    return problems.restarting();
+  }
+  return code === 1006 ? problems.lost() : problems.refused();
+}
