@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from models.embedded.spoken import ABBREVIATIONS
+
 _CLOSERS = "\"')]\u2019\u201d"
 _OPENERS = "\"'([\u2018\u201c"
 _SENTENCE_END = re.compile(rf"[.!?…]+[{re.escape(_CLOSERS)}]*(?=\s)")
 _PAUSE = re.compile(rf"[,;:\u2013\u2014][{re.escape(_CLOSERS)}]*(?=\s)")
-_ABBREVIATIONS = frozenset(
-    ("mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "vs", "etc", "e.g", "i.e", "a.m", "p.m", "u.s", "u.k", "approx")
-)
 _WORD = re.compile(r"\S+")
 
 
@@ -81,7 +80,7 @@ class ClauseCutter:
         word = self._pending[: end.start()].rsplit(maxsplit=1)[-1:] or [""]
         bare = word[0].lstrip(_OPENERS).lower()
         is_initial = len(bare) == 1 and bare.isalpha() and bare != "i"
-        return bare in _ABBREVIATIONS or is_initial or (bare.isdigit() and self._words(end.start()) == 1)
+        return bare in ABBREVIATIONS or is_initial or (bare.isdigit() and self._words(end.start()) == 1)
 
     def _words(self, end: int) -> int:
         return len(_WORD.findall(self._pending, 0, end))
