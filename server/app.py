@@ -1,0 +1,40 @@
+"""The ASGI application: the routes over one gateway."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from server.api.errors import add_error_handlers
+from server.api.health import health_router
+from server.api.models import models_router
+from server.api.page import PAGE, SecurityHeaders, add_page
+from server.auth import AccessPolicy
+from server.gateway import Gateway
+from server.transports.openai_websocket import WebSocketLimits, realtime_router
+
+
+def create_app(
+    gateway: Gateway, *, access: AccessPolicy, limits: WebSocketLimits | None = None, page: Path = PAGE
+) -> FastAPI:
+    """The application. Its lifespan starts the gateway, unless that has been done, and closes it."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await gateway.start()
+        try:
+            yield
+        finally:
+            await gateway.close()
+
+    app = FastAPI(title="Muse", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_middleware(SecurityHeaders)
+    add_error_handlers(app)
+    app.include_router(health_router(gateway, access))
+    app.include_router(models_router(gateway, access))
+    app.include_router(realtime_router(gateway, access, limits or WebSocketLimits()))
+    add_page(app, page)
+    return app

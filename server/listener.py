@@ -1,0 +1,95 @@
+"""Listening, and stopping without cutting anyone off."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from server.errors import StartupError
+from server.gateway import Gateway
+from server.protocols import HttpProtocol, WebSocketProtocol
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGIApplication
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 512
+_UNSENT_BYTES = 64 * 1024
+"""What the kernel may hold that the network has not taken. Its default of megabytes would be a minute of stale audio
+for a client that has stopped reading."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, not listening yet. Raises StartupError where that cannot be."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartupError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise StartupError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    return listener
+
+
+def url_of(listener: socket.socket, host: str) -> str:
+    """Where a person finds the server that listens there."""
+    port = listener.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which at SIGTERM or SIGINT first lets the gateway finish its conversations.
+
+    It goes on listening meanwhile, so that new callers get an answer. A second signal stops at once.
+    """
+
+    def __init__(self, app: ASGIApplication, gateway: Gateway, *, max_message_bytes: int, drain_seconds: float) -> None:
+        config = uvicorn.Config(
+            app,
+            http=HttpProtocol,
+            ws=WebSocketProtocol,
+            ws_max_size=max_message_bytes,
+            ws_ping_interval=15.0,  # with the time-out, a dead client is gone within 30 s
+            ws_ping_timeout=15.0,
+            ws_per_message_deflate=False,  # audio in base64 hardly shrinks, and bombs expand
+            loop="uvloop",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=5,
+        )
+        super().__init__(config)
+        self._gateway = gateway
+        self._drain_seconds = drain_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note a signal."""
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then stop."""
+        _log.info("stopping", extra={"fields": {"sessions": self._gateway.active}})
+        draining = asyncio.ensure_future(self._gateway.drain(self._drain_seconds))
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait([draining], timeout=0.1)
+        draining.cancel()
+        await super().shutdown(sockets)
