@@ -15,7 +15,7 @@ class SessionCreated:
     """The first event of every session."""
 
     session: SessionConfig
-    event_id: str
+    event_id: str = ""
     type: Literal["session.created"] = "session.created"
 
 
@@ -24,7 +24,7 @@ class SessionUpdated:
     """The settings now in force."""
 
     session: SessionConfig
-    event_id: str
+    event_id: str = ""
     type: Literal["session.updated"] = "session.updated"
 
 
@@ -34,7 +34,7 @@ class SpeechStarted:
 
     audio_start_ms: int
     item_id: str
-    event_id: str
+    event_id: str = ""
     type: Literal["input_audio_buffer.speech_started"] = "input_audio_buffer.speech_started"
 
 
@@ -44,7 +44,7 @@ class SpeechStopped:
 
     audio_end_ms: int
     item_id: str
-    event_id: str
+    event_id: str = ""
     type: Literal["input_audio_buffer.speech_stopped"] = "input_audio_buffer.speech_stopped"
 
 
@@ -54,7 +54,7 @@ class AudioCommitted:
 
     item_id: str
     previous_item_id: str | None
-    event_id: str
+    event_id: str = ""
     type: Literal["input_audio_buffer.committed"] = "input_audio_buffer.committed"
 
 
@@ -62,7 +62,7 @@ class AudioCommitted:
 class AudioCleared:
     """The buffer is empty."""
 
-    event_id: str
+    event_id: str = ""
     type: Literal["input_audio_buffer.cleared"] = "input_audio_buffer.cleared"
 
 
@@ -73,7 +73,7 @@ class IdleTimeout:
     audio_start_ms: int
     audio_end_ms: int
     item_id: str
-    event_id: str
+    event_id: str = ""
     type: Literal["input_audio_buffer.timeout_triggered"] = "input_audio_buffer.timeout_triggered"
 
 
@@ -83,7 +83,7 @@ class ItemAdded:
 
     item: Item
     previous_item_id: str | None
-    event_id: str
+    event_id: str = ""
     type: Literal["conversation.item.added"] = "conversation.item.added"
 
 
@@ -93,7 +93,7 @@ class ItemDone:
 
     item: Item
     previous_item_id: str | None
-    event_id: str
+    event_id: str = ""
     type: Literal["conversation.item.done"] = "conversation.item.done"
 
 
@@ -102,7 +102,7 @@ class ItemRetrieved:
     """The answer to `RetrieveItem`."""
 
     item: Item
-    event_id: str
+    event_id: str = ""
     type: Literal["conversation.item.retrieved"] = "conversation.item.retrieved"
 
 
@@ -113,7 +113,7 @@ class ItemTruncated:
     item_id: str
     content_index: int
     audio_end_ms: int
-    event_id: str
+    event_id: str = ""
     type: Literal["conversation.item.truncated"] = "conversation.item.truncated"
 
 
@@ -122,7 +122,7 @@ class ItemDeleted:
     """The item is gone."""
 
     item_id: str
-    event_id: str
+    event_id: str = ""
     type: Literal["conversation.item.deleted"] = "conversation.item.deleted"
 
 
@@ -152,7 +152,7 @@ class TranscriptionDelta:
     item_id: str
     content_index: int
     delta: str
-    event_id: str
+    event_id: str = ""
     type: Literal["conversation.item.input_audio_transcription.delta"] = (
         "conversation.item.input_audio_transcription.delta"
     )
@@ -166,7 +166,7 @@ class TranscriptionCompleted:
     content_index: int
     transcript: str
     usage: DurationUsage
-    event_id: str
+    event_id: str = ""
     type: Literal["conversation.item.input_audio_transcription.completed"] = (
         "conversation.item.input_audio_transcription.completed"
     )
@@ -179,7 +179,7 @@ class TranscriptionFailed:
     item_id: str
     content_index: int
     error: ErrorDetail
-    event_id: str
+    event_id: str = ""
     type: Literal["conversation.item.input_audio_transcription.failed"] = (
         "conversation.item.input_audio_transcription.failed"
     )
@@ -254,7 +254,7 @@ class ResponseCreated:
     """A response begins."""
 
     response: Response
-    event_id: str
+    event_id: str = ""
     type: Literal["response.created"] = "response.created"
 
 
@@ -263,7 +263,7 @@ class ResponseDone:
     """A response ended; exactly one for each `ResponseCreated`."""
 
     response: Response
-    event_id: str
+    event_id: str = ""
     type: Literal["response.done"] = "response.done"
 
 
@@ -274,7 +274,7 @@ class OutputItemAdded:
     response_id: str
     output_index: int
     item: Item
-    event_id: str
+    event_id: str = ""
     type: Literal["response.output_item.added"] = "response.output_item.added"
 
 
@@ -285,7 +285,7 @@ class OutputItemDone:
     response_id: str
     output_index: int
     item: Item
-    event_id: str
+    event_id: str = ""
     type: Literal["response.output_item.done"] = "response.output_item.done"
 
 
@@ -314,7 +314,7 @@ class ContentPartAdded:
     output_index: int
     content_index: int
     part: TextPart | AudioPart
-    event_id: str
+    event_id: str = ""
     type: Literal["response.content_part.added"] = "response.content_part.added"
 
 
@@ -327,7 +327,7 @@ class ContentPartDone:
     output_index: int
     content_index: int
     part: TextPart | AudioPart
-    event_id: str
+    event_id: str = ""
     type: Literal["response.content_part.done"] = "response.content_part.done"
 
 
@@ -340,7 +340,7 @@ class TextDelta:
     output_index: int
     content_index: int
     delta: str
-    event_id: str
+    event_id: str = ""
     type: Literal["response.output_text.delta"] = "response.output_text.delta"
 
 
@@ -353,7 +353,7 @@ class TextDone:
     output_index: int
     content_index: int
     text: str
-    event_id: str
+    event_id: str = ""
     type: Literal["response.output_text.done"] = "response.output_text.done"
 
 
@@ -366,7 +366,7 @@ class AudioDelta:
     output_index: int
     content_index: int
     delta: bytes
-    event_id: str
+    event_id: str = ""
     type: Literal["response.output_audio.delta"] = "response.output_audio.delta"
 
 
@@ -378,7 +378,7 @@ class AudioDone:
     item_id: str
     output_index: int
     content_index: int
-    event_id: str
+    event_id: str = ""
     type: Literal["response.output_audio.done"] = "response.output_audio.done"
 
 
@@ -391,7 +391,7 @@ class AudioTranscriptDelta:
     output_index: int
     content_index: int
     delta: str
-    event_id: str
+    event_id: str = ""
     type: Literal["response.output_audio_transcript.delta"] = "response.output_audio_transcript.delta"
 
 
@@ -404,7 +404,7 @@ class AudioTranscriptDone:
     output_index: int
     content_index: int
     transcript: str
-    event_id: str
+    event_id: str = ""
     type: Literal["response.output_audio_transcript.done"] = "response.output_audio_transcript.done"
 
 
@@ -418,7 +418,7 @@ class FunctionCallDone:
     call_id: str
     name: str
     arguments: str
-    event_id: str
+    event_id: str = ""
     type: Literal["response.function_call_arguments.done"] = "response.function_call_arguments.done"
 
 
@@ -427,7 +427,7 @@ class OutputAudioCleared:
     """The answer to `ClearOutputAudio`: nothing more of this response will be heard."""
 
     response_id: str
-    event_id: str
+    event_id: str = ""
     type: Literal["output_audio_buffer.cleared"] = "output_audio_buffer.cleared"
 
 
@@ -441,7 +441,7 @@ class BargeInProgress:
 
     phase: Literal["onset", "dismissed", "decided"]
     response_id: str
-    event_id: str
+    event_id: str = ""
     type: Literal["muse.barge_in"] = "muse.barge_in"
 
 
@@ -450,7 +450,7 @@ class ErrorEvent:
     """Something went wrong; the session goes on."""
 
     error: ErrorDetail
-    event_id: str
+    event_id: str = ""
     type: Literal["error"] = "error"
 
 

@@ -1,0 +1,164 @@
+"""The conversation: its items in order, what was said in them, and the audio of the recent ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streaming.audio import AudioFormat, resample
+from streaming.engine import ChatMessage
+from streaming.errors import PeerError
+from streaming.items import (
+    ContentPart,
+    FunctionCall,
+    FunctionCallOutput,
+    InputAudio,
+    InputText,
+    Item,
+    Message,
+    OutputAudio,
+    OutputText,
+)
+
+AUDIO_BUDGET = 16 * 1024 * 1024
+"""Bytes of audio kept for `retrieve`, over all items; the oldest go first."""
+
+MOST_ITEMS = 2000
+"""Items in one conversation."""
+
+
+class Conversation:
+    """Items by id, in order. An item's audio is kept apart, and shown only when it is asked for."""
+
+    def __init__(self) -> None:
+        self._order: list[str] = []
+        self._items: dict[str, Item] = {}
+        self._audio: dict[str, tuple[AudioFormat, bytes]] = {}
+        self._audio_bytes = 0
+
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._items
+
+    @property
+    def last(self) -> str | None:
+        """The id of the newest item."""
+        return self._order[-1] if self._order else None
+
+    def get(self, item_id: str, *, param: str = "item_id") -> Item:
+        """An item, without its audio. Raises PeerError `item_not_found`."""
+        try:
+            return self._items[item_id]
+        except KeyError:
+            raise PeerError(
+                f"there is no item {item_id!r} in the conversation", code="item_not_found", param=param
+            ) from None
+
+    def add(self, item: Item, *, after: str | None = None) -> str | None:
+        """Add an item after `after` ("root": first, None: last). Returns the id of the item before it.
+
+        Raises PeerError when the id is taken, `after` is not there, or the conversation is full.
+        """
+        if item.id is None:
+            raise ValueError("an item of a conversation has an id")
+        if item.id in self._items:
+            raise PeerError(f"the id {item.id!r} is taken", code="item_id_taken", param="item.id")
+        if len(self._items) >= MOST_ITEMS:
+            raise PeerError(
+                f"a conversation holds at most {MOST_ITEMS} items; delete some", code="conversation_full", param="item"
+            )
+        if after is None:
+            index = len(self._order)
+        elif after == "root":
+            index = 0
+        else:
+            self.get(after, param="previous_item_id")
+            index = self._order.index(after) + 1
+        self._order.insert(index, item.id)
+        self._items[item.id] = item
+        return self._order[index - 1] if index else None
+
+    def before(self, item_id: str) -> str | None:
+        """The id of the item before this one."""
+        index = self._order.index(item_id)
+        return self._order[index - 1] if index else None
+
+    def put(self, item: Item) -> None:
+        """Replace an item that is there; one that was deleted meanwhile stays deleted."""
+        if item.id in self._items:
+            self._items[item.id] = item
+
+    def delete(self, item_id: str) -> None:
+        """Remove an item. Raises PeerError `item_not_found`."""
+        self.get(item_id)
+        self._order.remove(item_id)
+        del self._items[item_id]
+        self._drop_audio(item_id)
+
+    def keep_audio(self, item_id: str, form: AudioFormat, audio: bytes) -> None:
+        """Keep an item's audio for `with_audio`, as long as the budget lasts."""
+        self._drop_audio(item_id)
+        self._audio[item_id] = form, audio
+        self._audio_bytes += len(audio)
+        while self._audio_bytes > AUDIO_BUDGET:
+            self._drop_audio(next(iter(self._audio)))
+
+    def with_audio(self, item_id: str, form: AudioFormat) -> Item:
+        """An item with its audio in `form`, where that is still kept. Raises PeerError `item_not_found`."""
+        item = self.get(item_id)
+        if item_id not in self._audio or not isinstance(item, Message):
+            return item
+        kept, audio = self._audio[item_id]
+        if kept != form:
+            audio = form.encode(resample(kept.decode(audio), kept.rate, form.rate))
+        content = tuple(
+            replace(part, audio=audio) if isinstance(part, InputAudio | OutputAudio) else part for part in item.content
+        )
+        return replace(item, content=content)
+
+    def cut_audio(self, item_id: str, samples: int) -> None:
+        """Keep only the first `samples` of an item's audio."""
+        if item_id in self._audio:
+            form, audio = self._audio[item_id]
+            self.keep_audio(item_id, form, audio[: samples * form.sample_bytes])
+
+    def set_transcript(self, item_id: str, transcript: str) -> None:
+        """Fill in the words of a spoken item, if it is still there."""
+        item = self._items.get(item_id)
+        if isinstance(item, Message):
+            content = tuple(
+                replace(part, transcript=transcript) if isinstance(part, InputAudio | OutputAudio) else part
+                for part in item.content
+            )
+            self._items[item_id] = replace(item, content=content)
+
+    def messages(self) -> tuple[ChatMessage, ...]:
+        """The conversation as an engine's context."""
+        return as_messages(tuple(self._items[item_id] for item_id in self._order))
+
+    def _drop_audio(self, item_id: str) -> None:
+        if item_id in self._audio:
+            self._audio_bytes -= len(self._audio.pop(item_id)[1])
+
+
+def as_messages(items: tuple[Item, ...]) -> tuple[ChatMessage, ...]:
+    """Items as an engine's context; a reply of which nothing was heard is left out."""
+    messages = (_as_message(item) for item in items)
+    return tuple(message for message in messages if message.text != "" or message.tool_call or message.role == "tool")
+
+
+def _as_message(item: Item) -> ChatMessage:
+    match item:
+        case FunctionCall():
+            return ChatMessage(
+                role="assistant", text="", tool_call_id=item.call_id, tool_call=(item.name, item.arguments)
+            )
+        case FunctionCallOutput():
+            return ChatMessage(role="tool", text=item.output, tool_call_id=item.call_id)
+    words = [_words(part) for part in item.content]
+    known = [text for text in words if text is not None]
+    if len(known) < len(words) and item.role == "user":
+        return ChatMessage(role="user", text=None, item_id=item.id)
+    return ChatMessage(role=item.role, text=" ".join(text for text in known if text), item_id=item.id)
+
+
+def _words(part: ContentPart) -> str | None:
+    return part.text if isinstance(part, InputText | OutputText) else part.transcript

@@ -1,0 +1,201 @@
+"""One reply: what the engine makes of it on one side, what the client is sent and hears of it on the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Literal
+
+from streaming.audio import NS, AudioFormat, Resampler
+from streaming.conversation import Conversation
+from streaming.core import Core
+from streaming.engine import ReplyAudio, ReplyEnded, ReplyFailed, ReplyStage, ReplyToolCall, Stage
+from streaming.items import FunctionCall
+from streaming.observations import TurnMeasured, Underrun
+from streaming.playout import Playout
+from streaming.response_events import ResponseEvents, ResponsePlan
+from streaming.server_events import ErrorDetail, InputTokenDetails, OutputTokenDetails, StatusDetails, Usage
+from streaming.timeline import Part, Timeline
+
+AUDIO_TOKENS_PER_SECOND = 12.5
+"""Audio is accounted in frames of Mimi's rate."""
+
+LATENCY_KEY = "muse.latency"
+"""Where `response.done` carries the turn's latency, as JSON, in its metadata."""
+
+_PART_OF_STAGE: Mapping[Stage, Part] = {
+    "queue": "queue",
+    "transcribe": "transcribe",
+    "first_token": "think",
+    "first_clause": "write",
+    "first_audio": "voice",
+}
+
+
+class Reply:
+    """A response from its first thought to `response.done`.
+
+    While it is provisional it collects; after `confirm`, `pump` sends what is due. It ends once all has been
+    sent, once the engine has failed, or by `cancel`; whichever comes first.
+    """
+
+    def __init__(self, core: Core, plan: ResponsePlan, conversation: Conversation | None, timeline: Timeline) -> None:
+        self.plan = plan
+        self.timeline = timeline
+        self.provisional = True
+        self.done = False
+        self._core = core
+        self._conversation = conversation
+        self._events = ResponseEvents(plan, core.out, conversation)
+        self._format = AudioFormat.of(plan.audio.format)
+        self._resampler = Resampler(core.engine.output_rate, self._format.rate)
+        frame = core.options.frame * self._format.rate // NS
+        self.playout = Playout(rate=self._format.rate, lead=core.options.lead, frame=frame)
+        self._text = ""
+        self._shown = 0
+        self._audio = bytearray()
+        self._calls: list[FunctionCall] = []
+        self._ended: ReplyEnded | None = None
+        self._failure: ReplyFailed | None = None
+
+    @property
+    def in_conversation(self) -> bool:
+        """Whether this reply joins the conversation; only one at a time does."""
+        return self._conversation is not None
+
+    # --- from the engine
+
+    def on_text(self, text: str) -> None:
+        """More words."""
+        self._text += text
+
+    def on_audio(self, event: ReplyAudio) -> None:
+        """More speech."""
+        self.playout.push(self._resampler.push(event.audio), min(event.text_end, len(self._text)))
+
+    def on_stage(self, event: ReplyStage) -> None:
+        """One more mark on the timeline."""
+        self.timeline.mark(_PART_OF_STAGE[event.stage], event.at)
+
+    def on_tool_call(self, event: ReplyToolCall) -> None:
+        """A function to call."""
+        item_id = self._core.out.name("item")
+        self._calls.append(FunctionCall(id=item_id, call_id=event.call_id, name=event.name, arguments=event.arguments))
+
+    def on_ended(self, event: ReplyEnded) -> None:
+        """Nothing more will come."""
+        self.playout.push(self._resampler.finish(), len(self._text))
+        self.playout.finish()
+        self._ended = event
+
+    def on_failed(self, event: ReplyFailed) -> None:
+        """Nothing more can come: what has been sent stays, and the client is told."""
+        self._failure = event
+
+    # --- to the client
+
+    def confirm(self) -> None:
+        """The reply is wanted: tell the client that it begins."""
+        self.provisional = False
+        self._events.created()
+
+    def due(self) -> int | None:
+        """When (ns) `pump` will have something to do; 0 for at once."""
+        if self.done or self.provisional:
+            return None
+        if self._failure is not None or (self._ended is not None and self.playout.over):
+            return 0
+        return self.playout.due()
+
+    def pump(self, *, now: int) -> None:
+        """Send all that may be sent by now, and end the response once that was all."""
+        if self.done or self.provisional:
+            return
+        if self._failure is not None:
+            error = ErrorDetail(type="server_error", code=self._failure.code, message=self._failure.message)
+            self._stop(StatusDetails(type="failed", error=error), now)
+            return
+        if not self.plan.speaks:
+            self._show(len(self._text), now)
+        while frame := self.playout.next_frame(now=now):
+            self._show(frame.text_end, now)
+            self._measure(now)
+            if frame.gap:
+                self._core.out.put(Underrun(response_id=self.plan.response_id, gap=frame.gap))
+            data = self._format.encode(frame.audio)
+            self._audio += data
+            self._events.audio(data)
+        if self._ended is not None and self.playout.over:
+            self._finish(self._ended, now)
+
+    def cancel(self, reason: Literal["turn_detected", "client_cancelled"], *, now: int) -> None:
+        """End it early. Its item keeps the words that were heard; nothing more is sent."""
+        self._stop(StatusDetails(type="cancelled", reason=reason), now)
+
+    # --- what was heard
+
+    def heard_milliseconds(self, *, now: int) -> int:
+        """How much of the reply has been heard, by the pace."""
+        return self.playout.heard(now=now) * 1000 // self._format.rate
+
+    def truncate(self, milliseconds: int) -> str:
+        """The words in the first `milliseconds`; the conversation keeps those, and that much audio."""
+        samples = min(milliseconds * self._format.rate // 1000, self.playout.sent)
+        words = self._text[: self.playout.text_heard(samples, self._text)].rstrip()
+        if self._conversation is not None:
+            self._conversation.set_transcript(self.plan.item_id, words)
+            self._conversation.cut_audio(self.plan.item_id, samples)
+        return words
+
+    # --- inner workings
+
+    def _show(self, until: int, now: int) -> None:
+        if until > self._shown:
+            self._measure(now)
+            self._events.text(self._text[self._shown : until])
+            self._shown = until
+
+    def _measure(self, now: int) -> None:
+        """Mark the first of the reply that leaves."""
+        if self._shown == 0 and not self._audio:
+            self.timeline.mark("send", now)
+            latency = self.timeline.latency()
+            self._core.out.put(TurnMeasured(response_id=self.plan.response_id, latency=latency))
+
+    def _finish(self, ended: ReplyEnded, now: int) -> None:
+        self._show(len(self._text), now)
+        for call in self._calls:
+            self._events.tool_call(call)
+        details = StatusDetails(type="completed")
+        if ended.reason == "max_tokens":
+            details = StatusDetails(type="incomplete", reason="max_output_tokens")
+        self._end(details, self._text)
+
+    def _stop(self, details: StatusDetails, now: int) -> None:
+        heard = self._shown
+        if self.plan.speaks:
+            heard = self.playout.text_heard(self.playout.heard(now=now), self._text)
+        self.playout.stop()
+        self._end(details, self._text[:heard].rstrip())
+
+    def _end(self, details: StatusDetails, words: str) -> None:
+        self.done = True
+        metadata = dict(self.plan.metadata or {})
+        if self._shown or self._audio:
+            metadata[LATENCY_KEY] = json.dumps(self.timeline.latency().as_milliseconds())
+        self._events.done(details, words=words, usage=self._usage(), metadata=metadata or None)
+        if self._conversation is not None and self._audio:
+            self._conversation.keep_audio(self.plan.item_id, self._format, bytes(self._audio))
+
+    def _usage(self) -> Usage | None:
+        if self._ended is None:
+            return None
+        spoken = round(self.playout.sent / self._format.rate * AUDIO_TOKENS_PER_SECOND)
+        read, written = self._ended.input_tokens, self._ended.output_tokens
+        return Usage(
+            input_tokens=read,
+            output_tokens=written + spoken,
+            total_tokens=read + written + spoken,
+            input_token_details=InputTokenDetails(text_tokens=read, cached_tokens=self._ended.cached_tokens),
+            output_token_details=OutputTokenDetails(text_tokens=written, audio_tokens=spoken),
+        )

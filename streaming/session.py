@@ -1,0 +1,324 @@
+"""The session: one conversation, sans-I/O.
+
+A driver gives it what comes (`receive`), tells it the time (`handle_timeout` at `next_timeout`), and after each call
+carries away what goes out (`poll` until None): events for the client, commands for the engine and the detectors, and
+observations for the operator. The same calls at the same times give the same outputs, always.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from streaming.audio import AudioFormat, resample
+from streaming.client_events import (
+    AppendAudio,
+    CancelResponse,
+    ClearAudio,
+    ClearOutputAudio,
+    ClientEvent,
+    CommitAudio,
+    CreateItem,
+    CreateResponse,
+    DeleteItem,
+    RetrieveItem,
+    TruncateItem,
+    UpdateSession,
+)
+from streaming.config import ServerVad, SessionConfig
+from streaming.conversation import Conversation
+from streaming.core import SECOND, Core, Outbox, Output, SessionOptions
+from streaming.engine import (
+    DetectorEvent,
+    EngineEvent,
+    EngineInfo,
+    EngineLost,
+    HearAudio,
+    Transcript,
+    TranscriptFailed,
+    TurnEndProbability,
+    VoiceProbability,
+)
+from streaming.errors import PeerError
+from streaming.items import InputAudio, Item, Message
+from streaming.listening import Listener
+from streaming.observations import CloseSession
+from streaming.responses import Responses
+from streaming.server_events import (
+    ErrorDetail,
+    ErrorEvent,
+    IdleTimeout,
+    ItemAdded,
+    ItemDeleted,
+    ItemDone,
+    ItemRetrieved,
+    ItemTruncated,
+    OutputAudioCleared,
+    SessionCreated,
+    SessionUpdated,
+)
+from streaming.session_config import first_config, updated_config
+from streaming.timeline import Timeline
+from streaming.transcripts import Transcripts
+from streaming.user_turns import UserTurns
+
+Input = ClientEvent | EngineEvent | DetectorEvent
+
+_SILENT_USER = "The user has said nothing for a while. Ask briefly whether they are still there."
+
+
+class Session:
+    """One client's conversation with one engine, from `session.created` to `CloseSession`."""
+
+    def __init__(
+        self, *, session_id: str, config: SessionConfig, engine: EngineInfo, options: SessionOptions, now: int
+    ) -> None:
+        config = first_config(config, session_id=session_id, engine=engine)
+        self._core = Core(config=config, engine=engine, options=options, out=Outbox(session_id))
+        self._conversation = Conversation()
+        self._responses = Responses(self._core, self._conversation)
+        self._transcripts = Transcripts(self._core, self._conversation)
+        self._listener = Listener(
+            config.audio.input.format, engine_rate=engine.input_rate, ahead=options.ahead, now=now
+        )
+        self._turns = UserTurns(self._core, self._conversation, self._responses, self._listener, self._transcripts)
+        self._began = now
+        self._last_word = now
+        self._warned = False
+        self._idle_counted_from: int | None = None
+        self.closed = False
+        self._core.out.send(SessionCreated(session=config))
+
+    @property
+    def backlog(self) -> float:
+        """Seconds of reply audio held, not yet sent: a driver stops reading from the engine while it is large."""
+        return self._responses.backlog
+
+    def receive(self, event: Input, *, now: int) -> None:
+        """Take one input. What a client does wrong comes out as an `ErrorEvent`, and changes nothing."""
+        if self.closed:
+            return
+        match event:
+            case VoiceProbability():
+                self._turns.voice(event, now=now)
+            case TurnEndProbability():
+                self._turns.turn_end(event, now=now)
+            case Transcript() | TranscriptFailed():
+                if self._transcripts.hear(event):
+                    self._turns.words(event.item_id, event.text if isinstance(event, Transcript) else "", now=now)
+            case EngineLost():
+                self._on_engine_lost(event, now)
+            case (
+                UpdateSession()
+                | AppendAudio()
+                | CommitAudio()
+                | ClearAudio()
+                | CreateItem()
+                | RetrieveItem()
+                | DeleteItem()
+                | TruncateItem()
+                | CreateResponse()
+                | CancelResponse()
+                | ClearOutputAudio()
+            ):
+                self._last_word = now
+                try:
+                    self._on_client(event, now)
+                except PeerError as error:
+                    self._core.out.refuse(error, event.event_id)
+            case _:
+                self._responses.hear(event, now=now)
+        self._settle(now)
+
+    def refuse(self, error: PeerError, *, now: int) -> None:
+        """Answer a message that could not be read as an event at all."""
+        self._last_word = now
+        self._core.out.refuse(error, error.event_id)
+
+    def next_timeout(self) -> int | None:
+        """When (monotonic ns) `handle_timeout` is wanted; it may lie in the past."""
+        if self.closed:
+            return None
+        times = (self._responses.due(), self._turns.due(), self._idle_due(), self._silent_due(), self._length_due())
+        return min((time for time in times if time is not None), default=None)
+
+    def handle_timeout(self, *, now: int) -> None:
+        """Do what is due by now."""
+        if self.closed:
+            return
+        if (due := self._silent_due()) is not None and due <= now:
+            self._on_silent_user(now)
+        self._settle(now)
+        if (due := self._idle_due()) is not None and due <= now:
+            self._close(1000, "idle: nothing came from the client", "session_idle")
+        elif (due := self._length_due()) is not None and due <= now:
+            self._on_length(now)
+
+    def poll(self) -> Output | None:
+        """The next output; drain after every call."""
+        return self._core.out.poll()
+
+    # --- the client
+
+    def _on_client(self, event: ClientEvent, now: int) -> None:
+        match event:
+            case AppendAudio():
+                self._append(event.audio, now)
+            case CommitAudio():
+                self._turns.commit()
+            case ClearAudio():
+                self._turns.clear()
+            case UpdateSession():
+                self._update(event)
+            case CreateItem():
+                self._create_item(event.item, event.previous_item_id)
+            case RetrieveItem():
+                form = AudioFormat.of(self._core.config.audio.input.format)
+                item = self._conversation.with_audio(event.item_id, form)
+                self._core.out.send(ItemRetrieved(item=item))
+            case DeleteItem():
+                self._conversation.delete(event.item_id)
+                self._core.out.send(ItemDeleted(item_id=event.item_id))
+            case TruncateItem():
+                self._truncate(event, now)
+            case CreateResponse():
+                self._responses.create(event.response, timeline=Timeline(now))
+            case CancelResponse():
+                self._responses.cancel(event.response_id, now=now)
+            case ClearOutputAudio():
+                reply = self._responses.cancel(None, now=now)
+                self._core.out.send(OutputAudioCleared(response_id=reply.plan.response_id))
+            case _:
+                assert_never(event)
+
+    def _append(self, data: bytes, now: int) -> None:
+        limit = self._core.options.longest_turn
+        if not self._turns.detects and self._turns.waiting * SECOND >= limit * 16_000:
+            raise PeerError(
+                f"the input audio buffer holds {limit // SECOND} s, which is all it can; commit or clear it",
+                code="input_audio_buffer_full",
+                param="audio",
+            )
+        frames, for_engine = self._listener.append(data, now=now)
+        if self._core.engine.duplex and len(for_engine):
+            self._core.out.put(HearAudio(audio=for_engine))
+        if self._turns.detects:
+            for frame in frames:
+                self._core.out.put(frame)
+
+    def _update(self, event: UpdateSession) -> None:
+        old = self._core.config
+        new = updated_config(old, event.session, engine=self._core.engine, spoken=self._responses.spoken)
+        self._responses.voice(new.audio.output.voice)
+        self._core.config = new
+        if new.audio.input.format != old.audio.input.format:
+            self._listener.listen_in(new.audio.input.format)
+        self._turns.configure()
+        self._core.out.send(SessionUpdated(session=new))
+
+    def _create_item(self, item: Item, after: str | None) -> None:
+        if item.id is None:
+            item = replace(item, id=self._core.out.name("item"))
+        item_id = item.id or ""
+        clip = _clip(item)
+        form = AudioFormat.of(self._core.config.audio.input.format)
+        samples = form.decode(clip) if clip is not None else None
+        if isinstance(item, Message):
+            content = tuple(replace(p, audio=None) if isinstance(p, InputAudio) else p for p in item.content)
+            item = replace(item, content=content)
+        previous = self._conversation.add(item, after=after)
+        self._core.out.send(ItemAdded(item=item, previous_item_id=previous))
+        self._core.out.send(ItemDone(item=item, previous_item_id=previous))
+        if clip is not None and samples is not None:
+            self._conversation.keep_audio(item_id, form, clip)
+            self._transcripts.ask(item_id, resample(samples, form.rate, self._core.engine.input_rate))
+            self._transcripts.commit(item_id, len(samples) / form.rate)
+
+    def _truncate(self, event: TruncateItem, now: int) -> None:
+        self._conversation.get(event.item_id)
+        reply = self._responses.truncatable(event.item_id)
+        if reply is None or event.content_index != 0 or not reply.plan.speaks:
+            raise PeerError(
+                "only the spoken part (content_index 0) of one of the latest replies can be truncated",
+                code="invalid_value",
+                param="item_id" if reply is None else "content_index",
+            )
+        heard = reply.heard_milliseconds(now=now)
+        # One frame of grace: the client's clock and ours do not tick together.
+        if event.audio_end_ms > heard + self._core.options.frame // 1_000_000:
+            raise PeerError(
+                f"audio_end_ms is {event.audio_end_ms}, but only {heard} ms of the item can have been heard",
+                code="invalid_value",
+                param="audio_end_ms",
+            )
+        if reply is self._responses.active:
+            self._responses.cancel(None, now=now)
+        reply.truncate(event.audio_end_ms)
+        self._core.out.send(ItemTruncated(item_id=event.item_id, content_index=0, audio_end_ms=event.audio_end_ms))
+
+    # --- time
+
+    def _settle(self, now: int) -> None:
+        """Send what may be sent, and let the user's side see what became of the reply."""
+        self._responses.pump(now=now)
+        self._turns.follow(now=now)
+
+    def _idle_due(self) -> int | None:
+        idle = self._core.options.idle
+        return None if idle is None else self._last_word + idle
+
+    def _length_due(self) -> int | None:
+        longest = self._core.options.longest
+        if longest is None:
+            return None
+        return self._began + longest - (0 if self._warned else self._core.options.warning)
+
+    def _silent_due(self) -> int | None:
+        """When the user will have been silent for `idle_timeout_ms` since the latest reply was heard."""
+        setting = self._core.config.audio.input.turn_detection
+        latest = self._responses.latest
+        if not isinstance(setting, ServerVad) or setting.idle_timeout_ms is None or latest is None or not latest.done:
+            return None
+        quiet_since = latest.playout.dry_at()
+        if quiet_since is None or self._turns.speaking or self._idle_counted_from == quiet_since:
+            return None
+        return quiet_since + setting.idle_timeout_ms * 1_000_000
+
+    def _on_silent_user(self, now: int) -> None:
+        latest = self._responses.latest
+        self._idle_counted_from = latest.playout.dry_at() if latest is not None else None
+        if self._turns.waiting == 0:
+            return
+        end = self._listener.end
+        start, item_id = self._turns.idle()
+        self._core.out.send(IdleTimeout(audio_start_ms=start // 16, audio_end_ms=end // 16, item_id=item_id))
+        self._responses.create(None, timeline=Timeline(now), note=_SILENT_USER)
+
+    def _on_length(self, now: int) -> None:
+        left = self._core.options.warning // SECOND
+        if not self._warned:
+            self._warned = True
+            self._tell("session_expiring", f"the session ends in {left} s")
+            return
+        self._responses.fail_all("the session has reached its longest duration", now=now)
+        self._close(1000, "the session has reached its longest duration", "session_expired")
+
+    def _on_engine_lost(self, event: EngineLost, now: int) -> None:
+        self._responses.fail_all(event.message, now=now)
+        self._close(1011, event.message, "engine_lost")
+
+    def _tell(self, code: str, message: str) -> None:
+        kind = "server_error" if code == "engine_lost" else "session_notice"
+        self._core.out.send(ErrorEvent(error=ErrorDetail(type=kind, code=code, message=message)))
+
+    def _close(self, websocket_code: int, reason: str, code: str) -> None:
+        self._tell(code, reason)
+        self._core.out.put(CloseSession(code=websocket_code, reason=reason))
+        self.closed = True
+
+
+def _clip(item: Item) -> bytes | None:
+    """The audio that a client put into an item."""
+    if not isinstance(item, Message):
+        return None
+    return next((part.audio for part in item.content if isinstance(part, InputAudio) and part.audio), None)
