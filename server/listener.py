@@ -6,16 +6,13 @@ import asyncio
 import logging
 import socket
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import uvicorn
+from fastapi import FastAPI
 
 from server.errors import StartupError
 from server.gateway import Gateway
 from server.protocols import HttpProtocol, WebSocketProtocol
-
-if TYPE_CHECKING:
-    from uvicorn._types import ASGIApplication
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +54,7 @@ class Server(uvicorn.Server):
     It goes on listening meanwhile, so that new callers get an answer. A second signal stops at once.
     """
 
-    def __init__(self, app: ASGIApplication, gateway: Gateway, *, max_message_bytes: int, drain_seconds: float) -> None:
+    def __init__(self, app: FastAPI, gateway: Gateway, *, max_message_bytes: int, drain_seconds: float) -> None:
         config = uvicorn.Config(
             app,
             http=HttpProtocol,
