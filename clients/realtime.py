@@ -10,6 +10,7 @@ One task may iterate over the events while another sends.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -240,14 +241,11 @@ async def _open(address: str, api_key: str | None) -> ClientConnection:
 
 def _refused(host: str, refusal: websockets.InvalidStatus) -> RefusedError:
     status = refusal.response.status_code
-    reasons = {
-        401: "it wants an API key, or another one",
-        403: "it does not allow this",
-        404: "there is no Realtime API at this path",
-        429: "too many requests; try again later",
-        503: "it is busy; try again later",
-    }
-    return RefusedError(f"the server at {host} refused: {reasons.get(status, f'HTTP {status}')}", status=status)
+    try:
+        reason = str(json.loads(refusal.response.body)["error"]["message"])[:200]
+    except (ValueError, TypeError, KeyError):
+        reason = f"HTTP {status}"
+    return RefusedError(f"the server at {host} refused: {reason}", status=status)
 
 
 async def _next_event(connection: ClientConnection) -> Event:
