@@ -188,8 +188,7 @@ class _Writer:
             if text:
                 self._emit(TextDelta(text))
                 self._ended_early = self._tokens >= self._options.long_enough and text.rstrip().endswith(_SENTENCE_ENDS)
-            else:
-                self._job.check()
+            self._job.check()
         except BaseException as error:
             self._error = error
             return True

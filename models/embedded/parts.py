@@ -57,6 +57,14 @@ class ChatEnded:
 ChatEvent = ChatBegun | TextDelta | ToolCall | ChatEnded
 
 
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """A chunk of a clause's audio, and how much of the clause has been spoken when it ends, from 0 to 1."""
+
+    audio: Samples
+    done: float
+
+
 class ChatModel(Protocol):
     """Writes replies."""
 
@@ -109,7 +117,7 @@ class Voice(Protocol):
     async def start(self) -> None:
         """Load and warm up. Raises EngineError."""
 
-    def speak(self, session_id: str, text: str, *, speed: float, needed_at: Deadline) -> AsyncGenerator[Samples, None]:
+    def speak(self, session_id: str, text: str, *, speed: float, needed_at: Deadline) -> AsyncGenerator[Speech, None]:
         """The speech of one clause in chunks, the first short. Closing the iterator stops it within a chunk.
 
         `speed` is 0.25 to 1.5, 1 the voice's own. Raises EngineError.

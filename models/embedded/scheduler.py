@@ -67,6 +67,8 @@ class Scheduler:
     ) -> AsyncGenerator[T, None]:
         """What `work(job, emit)` emits, in order. `emit` waits, without a core, while `room` results are unread.
 
+        Between its steps the work calls `job.check()`.
+
         Close the iterator (`contextlib.aclosing`) to cancel the job. Raises as `run` does.
         """
         loop = asyncio.get_running_loop()
@@ -80,7 +82,7 @@ class Scheduler:
                 job.cancel()
 
         def emit(item: T) -> None:
-            job.take_room()
+            job.wait_for_room()
             deliver(item)
 
         self._threads.submit(self._work, session_id, job, lambda: work(job, emit), deliver)
@@ -160,9 +162,10 @@ class Job:
         """Hand the core on."""
         self._gate.release(self._seat)
 
-    def take_room(self) -> None:
-        """Before a result is handed over; waits without a core until the reader has room."""
-        self.check()
+    def wait_for_room(self) -> None:
+        """Before a result is handed over: wait, without a core, until the reader has room. Raises as `check` does."""
+        if self.cancelled:
+            raise JobCancelledError
         if not self._room.acquire(blocking=False):
             self._gate.release(self._seat)
             self._room.acquire()
