@@ -16,9 +16,8 @@ from typing import Protocol
 
 from server.metrics import Metrics
 from streaming.client_events import ClientEvent
+from streaming.core import Output
 from streaming.engine import (
-    DetectorCommand,
-    DetectorEvent,
     DetectVoice,
     EngineCommand,
     EngineEvent,
@@ -45,6 +44,7 @@ from streaming.server_events import (
     SpeechStarted,
     SpeechStopped,
 )
+from streaming.session import Input
 
 _log = logging.getLogger(__name__)
 
@@ -53,9 +53,6 @@ MAX_BACKLOG = 5.0
 
 MAX_VOICE_FRAMES = 64
 """Frames (2 s) waiting for voice activity detection, beyond which the client is not read."""
-
-Input = ClientEvent | EngineEvent | DetectorEvent
-Output = ServerEvent | EngineCommand | DetectorCommand | Observation | CloseSession
 
 
 class ConnectionOverError(MuseError):
@@ -85,6 +82,9 @@ class SessionCore(Protocol):
 
     def receive(self, event: Input, *, now: int) -> None:
         """Take an input."""
+
+    def refuse(self, error: PeerError, *, now: int) -> None:
+        """Answer a message that could not be read as an event."""
 
     def next_timeout(self) -> int | None:
         """When `handle_timeout` is due, monotonic ns."""
@@ -169,7 +169,8 @@ class Driver:
         if self._over.done():
             return
         self._winding_down = True
-        self._send_error(ErrorDetail(type="server_error", code="server_restarting", message=notice))
+        detail = ErrorDetail(type="session_notice", code="server_restarting", message=notice)
+        self._send(ErrorEvent(error=detail, event_id=f"event_{secrets.token_hex(10)}"))
         self._end_if_turn_is_over()
 
     # --- the four steps ------------------------------------------------------------------------------------------
@@ -236,7 +237,8 @@ class Driver:
                     event = await self._connection.receive()
             except PeerError as error:
                 self._metrics.bad_events.inc()
-                self._send_error(_detail_of(error))
+                self._session.refuse(error, now=self._clock())
+                self._settle()
             except ConnectionOverError as over:
                 return self._end(over.close)
             except TimeoutError:
@@ -312,9 +314,6 @@ class Driver:
             case ResponseDone():
                 self._reply_due = False
 
-    def _send_error(self, detail: ErrorDetail) -> None:
-        self._send(ErrorEvent(error=detail, event_id=f"event_{secrets.token_hex(10)}"))
-
     def _count_failure(self, event: EngineEvent) -> None:
         if isinstance(event, ReplyFailed):
             self._metrics.engine_errors.labels(event.code).inc()
@@ -341,13 +340,3 @@ def _set(event: asyncio.Event, wanted: bool) -> None:
         event.set()
     else:
         event.clear()
-
-
-def _detail_of(error: PeerError) -> ErrorDetail:
-    return ErrorDetail(
-        type="invalid_request_error",
-        code=error.code,
-        message=error.message,
-        param=error.param,
-        event_id=error.event_id,
-    )

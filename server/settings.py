@@ -45,10 +45,10 @@ class Settings(BaseSettings):
 
     max_sessions: int = Field(16, ge=1, description="conversations at once; more are refused with 429")
     max_message_bytes: int = Field(4 * 2**20, ge=65536, description="largest message from a client")
-    max_buffered_seconds: float = Field(60, gt=0, description="input audio held, sent faster than real time or not")
-    max_turn_seconds: float = Field(60, gt=0, description="longest turn of the user")
+    max_ahead_seconds: float = Field(30, ge=1, description="how far ahead of real time a client's audio may come")
+    max_turn_seconds: float = Field(120, ge=1, description="longest turn of the user")
     max_session_seconds: float = Field(3600, ge=0, description="longest conversation; 0 is no limit")
-    idle_seconds: float = Field(600, ge=0, description="close a conversation after this long without speech; 0 never")
+    idle_seconds: float = Field(600, ge=0, description="close a conversation when nothing came for so long; 0 never")
     first_event_seconds: float = Field(30, gt=0, description="close a connection that has sent nothing by then")
     send_buffer_bytes: int = Field(2**20, ge=65536, description="queued for a client that reads slowly, then dropped")
     drain_seconds: float = Field(20, ge=0, description="how long running turns may take to finish at shutdown")

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 
-from server.driver import ConnectionOverError, Input, Output, SlowConsumerError
+from server.driver import ConnectionOverError, SlowConsumerError
 from server.gateway import Detectors, Gateway
 from server.metrics import Metrics
 from streaming.client_events import ClientEvent, CommitAudio, CreateResponse, UpdateSession
 from streaming.config import SessionConfig
+from streaming.core import Output
 from streaming.engine import EngineCommand, EngineEvent, EngineInfo, ReplyEnded, ReplyText, Samples, StartReply
 from streaming.errors import EngineBusyError, PeerError
 from streaming.observations import CloseSession
@@ -27,6 +28,7 @@ from streaming.server_events import (
     SessionCreated,
     SessionUpdated,
 )
+from streaming.session import Input
 
 SILENCE: Samples = np.zeros(512, np.float32)
 INFO = EngineInfo(model="fake", input_rate=16_000, output_rate=24_000)
@@ -51,6 +53,16 @@ class FakeSession:
     def receive(self, event: Input, *, now: int) -> None:
         self.received.append(event)
         self.outputs.extend(self._script(event))
+
+    def refuse(self, error: PeerError, *, now: int) -> None:
+        detail = ErrorDetail(
+            type="invalid_request_error",
+            message=error.message,
+            code=error.code,
+            param=error.param,
+            event_id=error.event_id,
+        )
+        self.outputs.append(ErrorEvent(error=detail, event_id="event_e"))
 
     def next_timeout(self) -> int | None:
         return self.due
