@@ -1,6 +1,7 @@
 """Between frozen dataclasses and JSON-able values, driven by the dataclasses' own type hints.
 
-One description serves both ends of a wire: `to_json` and `from_json` are each other's inverse. Bytes travel as base64.
+One description serves both ends of a wire: `to_json` and `from_json` are each other's inverse. Bytes travel as base64,
+samples as that of little-endian float32.
 A union of dataclasses is told apart by their `type` fields. What a peer gets wrong is refused with the path of the
 offending field, so that the peer can be told. Decoders are built once per class.
 
@@ -18,6 +19,8 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from streaming.errors import PeerError
 
@@ -106,6 +109,8 @@ def _encode(value: object, omit_none: bool) -> Any:
         return value
     if isinstance(value, bytes):
         return binascii.b2a_base64(value, newline=False).decode("ascii")
+    if isinstance(value, np.ndarray):
+        return binascii.b2a_base64(value.astype("<f4").tobytes(), newline=False).decode("ascii")
     if isinstance(value, tuple | list):
         return [_encode(item, omit_none) for item in value]
     if isinstance(value, Mapping):  # free-form: its nulls mean something
@@ -203,6 +208,16 @@ def _base64(value: object) -> bytes:
         return binascii.a2b_base64(value, strict_mode=True)
     except ValueError:  # binascii.Error, or text that is not ASCII
         raise _RefusedError("expected valid base64") from None
+
+
+def _samples(_args: tuple[Any, ...], _strict: bool) -> Decoder:
+    def take(value: object) -> object:
+        data = _base64(value)
+        if len(data) % 4:
+            raise _RefusedError(f"expected whole float32 samples, got {len(data)} bytes")
+        return np.frombuffer(data, dtype="<f4")
+
+    return take
 
 
 _SCALARS: dict[object, Decoder] = {
@@ -412,4 +427,5 @@ _BUILDERS: dict[object, Callable[[tuple[Any, ...], bool], Decoder]] = {
     tuple: _sequence,
     dict: _mapping,
     Mapping: _mapping,
+    np.ndarray: _samples,
 }
