@@ -45,6 +45,8 @@ class ChatOptions:
 class SmallChatModel:
     """A converted model (`convert.convert`) shared by `replicas` replies at a time.
 
+    `load` gives its directory; it is called in a thread at the start.
+
     The state after the system message is kept for `instructions`, and for no others: whatever a client sets as
     instructions must not stay in memory.
     """
@@ -53,14 +55,14 @@ class SmallChatModel:
 
     def __init__(
         self,
-        directory: Path,
+        load: Callable[[], Path],
         scheduler: Scheduler,
         *,
         replicas: int,
         instructions: str = DEFAULT_INSTRUCTIONS,
         options: ChatOptions | None = None,
     ) -> None:
-        self._directory = directory
+        self._load = load
         self._scheduler = scheduler
         self._replicas = replicas
         self._instructions = instructions
@@ -69,9 +71,9 @@ class SmallChatModel:
 
     async def start(self) -> None:
         """Load the model and keep the default instructions' state in every replica."""
-        self._loaded = await asyncio.to_thread(_Loaded, self._directory, self._replicas, self._options)
-        prompt = build_prompt(self._loaded.tokenizer, self._instructions, (), budget=self._options.history)
-        await asyncio.to_thread(self._loaded.warm_up, prompt)
+        self._loaded = await asyncio.to_thread(
+            lambda: _Loaded(self._load(), self._replicas, self._options, self._instructions)
+        )
 
     async def stream(self, request: ChatRequest, *, needed_at: Deadline) -> AsyncGenerator[ChatEvent, None]:
         """See `parts.ChatModel`."""
@@ -98,7 +100,7 @@ class SmallChatModel:
 
 
 class _Loaded:
-    def __init__(self, directory: Path, replicas: int, options: ChatOptions) -> None:
+    def __init__(self, directory: Path, replicas: int, options: ChatOptions, instructions: str) -> None:
         import ctranslate2
 
         ctranslate2.set_random_seed(options.seed)
@@ -107,8 +109,9 @@ class _Loaded:
         self.generator = ctranslate2.Generator(
             str(directory), device="cpu", compute_type="int8_float32", inter_threads=replicas, intra_threads=1
         )
+        self._warm_up(build_prompt(self.tokenizer, instructions, (), budget=options.history))
 
-    def warm_up(self, prompt: Prompt) -> None:
+    def _warm_up(self, prompt: Prompt) -> None:
         """Each replica keeps a state of its own, so all of them must be at it at the same time."""
         everyone = threading.Barrier(self.replicas)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from models.embedded.cascade import CascadeOptions, CascadeSession
 from models.embedded.parts import ChatModel, Ears, Voice
-from models.embedded.reply import gather_all
 from models.embedded.scheduler import Scheduler
+from models.embedded.tasks import gather_all
 from streaming.engine import DETECTOR_RATE, EngineInfo
 from streaming.errors import EngineBusyError
 

@@ -20,6 +20,7 @@ from models.embedded.parts import (
     Voice,
 )
 from models.embedded.spoken import SpokenText
+from models.embedded.tasks import gather_all
 from streaming.engine import (
     ChatMessage,
     EngineEvent,
@@ -264,14 +265,3 @@ def _spoken_characters(text: str, done: float) -> int:
 async def _say(text: str) -> AsyncGenerator[ChatEvent, None]:
     yield TextDelta(text)
     yield ChatEnded(reason="completed", input_tokens=0, output_tokens=0)
-
-
-async def gather_all(*work: Awaitable[None]) -> None:
-    """Run all at once; where one fails, stop the others and raise its error."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

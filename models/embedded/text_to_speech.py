@@ -127,13 +127,15 @@ class Synthesiser:
 
 
 class SmallVoice:
-    """See `parts.Voice`. Equal text, speed and seed give equal speech."""
+    """See `parts.Voice`. `load` makes the synthesiser, in a thread, at the start.
+
+    Equal text, speed and `noise` give equal speech.
+    """
 
     def __init__(
         self,
         name: str,
-        directory: Path,
-        config: VoiceConfig,
+        load: Callable[[], Synthesiser],
         scheduler: Scheduler,
         phonemiser: Phonemiser,
         *,
@@ -142,8 +144,7 @@ class SmallVoice:
     ) -> None:
         self.name = name
         self.rate = rate
-        self._directory = directory
-        self._config = config
+        self._load = load
         self._scheduler = scheduler
         self._phonemiser = phonemiser
         self._noise = noise
@@ -151,7 +152,7 @@ class SmallVoice:
 
     async def start(self) -> None:
         """Load the voice and speak a word, unheard: the first run of a graph is slow."""
-        self._synthesiser = await asyncio.to_thread(Synthesiser, self._directory, self._config)
+        self._synthesiser = await asyncio.to_thread(self._load)
         await self._phonemiser.start()
         async for _ in self.speak("", "Hello there, how are you today?", speed=1.0, needed_at=lambda: 0):
             pass
@@ -163,13 +164,13 @@ class SmallVoice:
         synthesiser = self._synthesiser
         if synthesiser is None:
             raise RuntimeError("the voice has not been started")
-        phonemes = await self._phonemiser.phonemes(self._config.accent, text)
+        phonemes = await self._phonemiser.phonemes(synthesiser.config.accent, text)
         if not phonemes:
             return
-        ids = self._config.encode(phonemes)
+        ids = synthesiser.config.encode(phonemes)
 
         def synthesise(job: Job, emit: Callable[[Speech], None]) -> None:
-            resampler = Resampler(self._config.rate, self.rate)
+            resampler = Resampler(synthesiser.config.rate, self.rate)
             latents = synthesiser.latents(ids, speed=speed, noise=self._noise())
             job.check()
             for chunk in synthesiser.decode(latents):

@@ -1,0 +1,48 @@
+"""The embedded models in the form in which they are run, made from the verified files once and kept beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.embedded.convert import convert, converted_directory
+from models.embedded.text_to_speech import VoiceConfig
+from models.embedded.voice_split import split_voice
+from models.weights import DEFAULT_DIRECTORY, Weights, read_manifest
+
+CHAT_MODEL = "smollm2"
+CHAT_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedVoice:
+    """A split voice and what its description says."""
+
+    directory: Path
+    config: VoiceConfig
+
+
+def prepare_chat(directory: Path = DEFAULT_DIRECTORY) -> Path:
+    """The converted chat model's directory; about 4 s where it must be made, else the time to hash the source.
+
+    Raises EngineError where the source is missing or altered.
+    """
+    source = Weights(directory).path(CHAT_MODEL, CHAT_FILE)
+    converted = converted_directory(directory, _sha256(CHAT_MODEL, CHAT_FILE))
+    convert(source, converted)
+    return converted
+
+
+def prepare_voice(name: str = "joe", directory: Path = DEFAULT_DIRECTORY) -> PreparedVoice:
+    """The voice's three graphs; about 1 s where they must be made. Raises as `prepare_chat` does."""
+    model, file = f"voice-{name}", f"en_US-{name}-medium.onnx"
+    weights = Weights(directory)
+    config = VoiceConfig.parse(weights.read(model, f"{file}.json"))
+    source = weights.path(model, file)
+    converted = converted_directory(directory, _sha256(model, file))
+    split_voice(source, converted)
+    return PreparedVoice(directory=converted, config=config)
+
+
+def _sha256(model: str, name: str) -> str:
+    return read_manifest()[model].files[name].sha256
