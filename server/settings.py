@@ -17,45 +17,46 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 is any free one")
-    api_key: SecretStr | None = Field(None, description="the key that clients must send; none admits everyone")
-    allow_open: bool = Field(False, description="serve without a key on an address that is not loopback")
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 is any free one")
+    api_key: SecretStr | None = Field(default=None, description="the key that clients must send; none admits everyone")
+    allow_open: bool = Field(default=False, description="serve without a key on an address that is not loopback")
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="origins, comma-separated, whose pages may connect besides the server's own; * is any"
+        default=(), description="origins, comma-separated, whose pages may connect besides the server's own; * is any"
     )
 
-    engine: Literal["embedded", "echo", "scripted"] = Field("embedded", description="which engine answers")
-    models_dir: Path = Field(Path(".models"), description="where `python -m models fetch` put the models' files")
+    engine: Literal["embedded", "echo", "scripted"] = Field(default="embedded", description="which engine answers")
+    models_dir: Path = Field(default=Path(".models"), description="where `python -m models fetch` put the models")
     chat_url: str | None = Field(
-        None, description="an OpenAI-compatible URL (such as http://host:8001/v1) that writes the replies instead"
+        default=None,
+        description="an OpenAI-compatible URL, such as http://host:8001/v1, that writes the replies",
     )
-    chat_model: str | None = Field(None, description="the model's name at MUSE_CHAT_URL")
-    chat_api_key: SecretStr | None = Field(None, description="the key for MUSE_CHAT_URL")
+    chat_model: str | None = Field(default=None, description="the model's name at MUSE_CHAT_URL")
+    chat_api_key: SecretStr | None = Field(default=None, description="the key for MUSE_CHAT_URL")
 
     instructions: str = Field(
-        "You are Muse, a friendly voice assistant. Answer in one or two short spoken sentences.",
+        default="You are Muse, a friendly voice assistant. Answer in one or two short spoken sentences.",
         description="what replies are told to be, until a client sets its own",
     )
     turn_detection: Literal["semantic_vad", "server_vad", "none"] = Field(
-        "semantic_vad", description="how turns end, until a client sets its own"
+        default="semantic_vad", description="how turns end, until a client sets its own"
     )
-    lead_ms: int = Field(400, ge=40, le=5000, description="how far ahead of real time a reply's audio is sent")
-    frame_ms: int = Field(40, ge=10, le=200, description="length of one frame of a reply's audio")
+    lead_ms: int = Field(default=400, ge=40, le=5000, description="how far ahead of real time a reply's audio is sent")
+    frame_ms: int = Field(default=40, ge=10, le=200, description="length of one frame of a reply's audio")
 
-    max_sessions: int = Field(16, ge=1, description="conversations at once; more are refused with 429")
-    max_message_bytes: int = Field(4 * 2**20, ge=65536, description="largest message from a client")
-    max_ahead_seconds: float = Field(30, ge=1, description="how far ahead of real time a client's audio may come")
-    max_turn_seconds: float = Field(120, ge=1, description="longest turn of the user")
-    max_session_seconds: float = Field(3600, ge=0, description="longest conversation; 0 is no limit")
-    idle_seconds: float = Field(600, ge=0, description="close a conversation when nothing came for so long; 0 never")
-    first_event_seconds: float = Field(30, gt=0, description="close a connection that has sent nothing by then")
-    send_buffer_bytes: int = Field(2**20, ge=65536, description="queued for a client that reads slowly, then dropped")
-    drain_seconds: float = Field(20, ge=0, description="how long running turns may take to finish at shutdown")
+    max_sessions: int = Field(default=16, ge=1, description="conversations at once; more are refused with 429")
+    max_message_bytes: int = Field(default=4 * 2**20, ge=65536, description="largest message from a client")
+    max_ahead_seconds: float = Field(default=30, ge=1, description="how far a client's audio may be ahead of real time")
+    max_turn_seconds: float = Field(default=120, ge=1, description="longest turn of the user")
+    max_session_seconds: float = Field(default=3600, ge=0, description="longest conversation; 0 is no limit")
+    idle_seconds: float = Field(default=600, ge=0, description="close a silent client's conversation; 0 never")
+    first_event_seconds: float = Field(default=30, gt=0, description="close a connection that has sent nothing by then")
+    send_buffer_bytes: int = Field(default=2**20, ge=65536, description="queued for a slow client before it is dropped")
+    drain_seconds: float = Field(default=20, ge=0, description="how long running turns may take to finish at shutdown")
 
-    record_dir: Path | None = Field(None, description="record every conversation, audio included, into this directory")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
-    log_json: bool = Field(False, description="log JSON objects, one a line")
+    record_dir: Path | None = Field(default=None, description="record conversations, audio and all, here")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much is logged")
+    log_json: bool = Field(default=False, description="log JSON objects, one a line")
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

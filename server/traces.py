@@ -18,7 +18,8 @@ _CAPACITY = 10_000
 class TraceFiles:
     """Appends lines to `<directory>/<session>.trace.jsonl`, readable by this user only.
 
-    A line that finds the queue full, or the disk, is dropped and told to `on_drop`; the call goes on.
+    A line that finds the queue full, or the disk, is dropped and told to `on_drop`. The call goes on; after a line that
+    found the queue full its recording does not, since a trace with a gap cannot be replayed.
     """
 
     def __init__(self, directory: Path, on_drop: Callable[[], None] = lambda: None) -> None:
@@ -30,12 +31,17 @@ class TraceFiles:
         self._thread.start()
 
     def open(self, session_id: str) -> Callable[[str], None]:
-        """A function that writes one line to the session's file, and never waits."""
+        """A function that writes one line, which ends in a newline, to the session's file, and never waits."""
+        whole = True
 
         def write(line: str) -> None:
+            nonlocal whole
+            if not whole:
+                return
             try:
                 self._lines.put_nowait((session_id, line))
             except queue.Full:
+                whole = False
                 self._on_drop()
 
         return write
@@ -71,7 +77,7 @@ class TraceFiles:
         path = self._directory / f"{session_id}.trace.jsonl"
         try:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in lines)
+                file.writelines(lines)
         except OSError as error:
             _log.error("cannot record", extra={"fields": {"session": session_id, "error": error.strerror}})
             for _ in lines:

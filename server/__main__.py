@@ -1,0 +1,135 @@
+"""`python -m server`: read the settings, load the models, serve until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import uvloop
+from pydantic import ValidationError
+
+from server.app import create_app
+from server.auth import AccessPolicy, is_loopback
+from server.engines import load_models
+from server.errors import StartupError
+from server.gateway import Gateway
+from server.listener import Server, bind, url_of
+from server.logging import start_logging
+from server.metrics import Metrics
+from server.sessions import Sessions, session_config, session_options
+from server.settings import PREFIX, Settings, describe
+from server.traces import TraceFiles
+from server.transports.openai_websocket import WebSocketLimits
+from streaming.errors import EngineError
+
+_log = logging.getLogger("server")
+
+_FAILED = 2
+"""Exit status of a server that could not start."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server; returns the exit status."""
+    try:
+        settings = _read_settings(arguments)
+        metrics = Metrics()
+        listener = start_logging(
+            settings.log_level, as_json=settings.log_json, on_drop=metrics.lost_records.labels("log").inc
+        )
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve(settings, metrics))
+        finally:
+            listener.stop()
+    except StartupError as error:
+        print(f"muse: {error}", file=sys.stderr)
+        return _FAILED
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
+
+
+async def _serve(settings: Settings, metrics: Metrics) -> None:
+    access = _access_policy(settings)
+    socket = bind(settings.host, settings.port)
+    traces = _traces(settings, metrics)
+    try:
+        engine, detectors = load_models(settings)
+        gateway = Gateway(
+            engine=engine,
+            detectors=detectors,
+            new_session=Sessions(config=session_config(settings), options=session_options(settings), traces=traces),
+            metrics=metrics,
+            max_sessions=settings.max_sessions,
+            first_event=settings.first_event_seconds,
+        )
+        await gateway.start()
+        app = create_app(gateway, access=access, limits=WebSocketLimits(send_buffer=settings.send_buffer_bytes))
+        server = Server(
+            app, gateway, max_message_bytes=settings.max_message_bytes, drain_seconds=settings.drain_seconds
+        )
+        _log.info("ready", extra={"fields": {"url": url_of(socket, settings.host), "model": engine.info.model}})
+        # uvicorn raises the signals that stopped it again when it is done: they have been obeyed.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        await server.serve([socket])
+    except EngineError as error:
+        raise StartupError(error.message) from None
+    finally:
+        socket.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
+
+
+def _read_settings(arguments: Sequence[str] | None) -> Settings:
+    parser = argparse.ArgumentParser(
+        prog="python -m server",
+        description="Serve Muse: a page to talk to at /, and the OpenAI Realtime protocol at /v1/realtime.",
+        epilog=f"settings (environment variables):\n{describe()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name in ("host", "port", "engine"):
+        parser.add_argument(f"--{name}", default=None, help=f"instead of {PREFIX}{name.upper()}")
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = str(first["loc"][0])
+        shown = f"--{name}" if name in given else PREFIX + name.upper()
+        raise StartupError(f"{shown}: {first['msg']}") from None
+
+
+def _access_policy(settings: Settings) -> AccessPolicy:
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    local = is_loopback(settings.host)
+    if key is None and not local and not settings.allow_open:
+        raise StartupError(
+            f"without a key anyone who reaches {settings.host} could talk: set {PREFIX}API_KEY, or {PREFIX}ALLOW_OPEN=1"
+        )
+    if key is None:
+        _log.warning("no %sAPI_KEY is set: whoever reaches this server may talk", PREFIX)
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+            _log.warning("%s is not a setting", name)
+    return AccessPolicy(api_key=key, allowed_origins=frozenset(settings.allowed_origins), local=local)
+
+
+def _traces(settings: Settings, metrics: Metrics) -> TraceFiles | None:
+    if settings.record_dir is None:
+        return None
+    try:
+        traces = TraceFiles(settings.record_dir, metrics.lost_records.labels("trace").inc)
+    except OSError as error:
+        raise StartupError(f"cannot record into {settings.record_dir}: {error.strerror}") from None
+    _log.warning("recording every conversation into %s", settings.record_dir)
+    return traces
+
+
+if __name__ == "__main__":
+    sys.exit(main())
