@@ -36,6 +36,7 @@ class App {
     legend: element("latency-legend"),
     table: element("latency-table"),
     marker: element("latency-marker"),
+    scale: element("latency-scale"),
   });
   #waveform = new Waveform(
     element("waveform"),
@@ -43,7 +44,12 @@ class App {
     (levels) => this.#showLevels(levels),
   );
   #devices = new Devices(
-    { microphone: element("microphone"), speaker: element("speaker"), speakerField: element("speaker-field") },
+    {
+      menu: element("devices"),
+      microphone: element("microphone"),
+      speaker: element("speaker"),
+      speakerField: element("speaker-field"),
+    },
     {
       onMicrophone: (id) => this.#useMicrophone(id),
       onSpeaker: (id) => this.#call?.useSpeaker(id),

@@ -7,6 +7,8 @@ import { WIRE_RATE } from "./pcm.js";
 import { Playout } from "./playout.js";
 
 const ROUND_TRIPS_KEPT = 5;
+/** Marks events that lose a race with the end of the reply that they speak of: the server's error is no news then. */
+const MAY_FAIL = "may-fail";
 
 /**
  * @typedef {object} CallListener
@@ -137,9 +139,9 @@ export class Call {
   /** Stop the reply that is being made or heard, if there is one. */
   stopReply() {
     if (this.#reply && !this.#reply.done) {
-      this.#connection.send({ type: "response.cancel", response_id: this.#reply.id });
+      this.#connection.send({ type: "response.cancel", response_id: this.#reply.id, event_id: MAY_FAIL });
     }
-    this.#interrupt();
+    this.#cutReply("reply-over");
   }
 
   close() {
@@ -197,7 +199,7 @@ export class Call {
 
   /** Servers announce speech over a reply only once it is an interruption. */
   #onSpeech() {
-    this.#interrupt();
+    this.#cutReply("interrupt");
     this.#listener.onState("speech-started");
   }
 
@@ -243,7 +245,7 @@ export class Call {
       this.#listener.onNotice("Muse could not answer that. Please try again.");
     }
     if (status === "cancelled" && details?.reason === "turn_detected") {
-      this.#interrupt();
+      this.#cutReply("interrupt");
     }
     this.#show(this.#latencies.addServer(id, parseServerParts(metadata?.["muse.latency"])));
     this.#settle();
@@ -256,23 +258,22 @@ export class Call {
       return;
     }
     if (phase === "decided") {
-      this.#interrupt();
+      this.#cutReply("interrupt");
     } else {
       this.#playout.duck(phase === "onset");
       this.#listener.onDuck(phase === "onset");
     }
   }
 
-  /** A reply may end while we ask for its end: that race is no error. @param {{code?: string, message: string}} error */
-  #onError({ code, message }) {
-    const raced = code?.includes("cancel") || code?.includes("truncate");
-    if (!raced) {
+  /** @param {{message: string, event_id?: string}} error */
+  #onError({ message, event_id: cause }) {
+    if (cause !== MAY_FAIL) {
       this.#listener.onNotice(message);
     }
   }
 
-  /** Play no more of the reply; `onFlushed` says what was heard of it. */
-  #interrupt() {
+  /** Play no more of the reply; `onFlushed` says what was heard of it. @param {import("./state.js").Event} event */
+  #cutReply(event) {
     if (!this.#reply || (this.#reply.done && this.#sounding.size === 0)) {
       return;
     }
@@ -281,7 +282,7 @@ export class Call {
     silent.forEach((id) => this.#transcript.interrupt(id, 0));
     this.#reply = null;
     this.#listener.onDuck(false);
-    this.#listener.onState("interrupt");
+    this.#listener.onState(event);
   }
 
   /** @returns {import("./playout.js").PlayoutListener} */
@@ -305,8 +306,13 @@ export class Call {
   #onCut({ id, played }) {
     this.#sounding.delete(id);
     this.#transcript.interrupt(id, played);
-    const heard = Math.floor((1000 * played) / WIRE_RATE);
-    this.#connection?.send({ type: "conversation.item.truncate", item_id: id, content_index: 0, audio_end_ms: heard });
+    this.#connection?.send({
+      type: "conversation.item.truncate",
+      item_id: id,
+      content_index: 0,
+      audio_end_ms: Math.floor((1000 * played) / WIRE_RATE),
+      event_id: MAY_FAIL,
+    });
   }
 
   /** The reply is over when the server is done and everything has been heard. */

@@ -7,15 +7,17 @@ export class Devices {
   #speaker;
 
   /**
-   * @param {{microphone: HTMLSelectElement, speaker: HTMLSelectElement, speakerField: HTMLElement}} elements
+   * @param {{menu: HTMLDetailsElement, microphone: HTMLSelectElement, speaker: HTMLSelectElement,
+   *   speakerField: HTMLElement}} elements
    * @param {{onMicrophone: (deviceId: string) => void, onSpeaker: (deviceId: string) => void}} listener
    */
-  constructor({ microphone, speaker, speakerField }, { onMicrophone, onSpeaker }) {
+  constructor({ menu, microphone, speaker, speakerField }, { onMicrophone, onSpeaker }) {
     this.#microphone = microphone;
     this.#speaker = speaker;
     speakerField.hidden = !("AudioContext" in window && "setSinkId" in AudioContext.prototype);
     microphone.addEventListener("change", () => onMicrophone(microphone.value));
     speaker.addEventListener("change", () => onSpeaker(speaker.value));
+    closeWhenLeft(menu);
     navigator.mediaDevices?.addEventListener("devicechange", () => this.refresh());
   }
 
@@ -35,6 +37,16 @@ export class Devices {
     fill(this.#microphone, devices, "audioinput");
     fill(this.#speaker, devices, "audiooutput");
   }
+}
+
+/** Close on a click elsewhere, and on Escape. @param {HTMLDetailsElement} menu */
+function closeWhenLeft(menu) {
+  document.addEventListener("click", ({ target }) => {
+    menu.open &&= menu.contains(/** @type {Node} */ (target));
+  });
+  document.addEventListener("keydown", ({ key }) => {
+    menu.open &&= key !== "Escape";
+  });
 }
 
 /** @param {HTMLSelectElement} select @param {MediaDeviceInfo[]} devices @param {keyof typeof KINDS} kind */

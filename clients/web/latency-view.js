@@ -3,14 +3,14 @@
 import { PARTS } from "./latency.js";
 
 const BARS = 6;
-const SMALLEST_SCALE_MS = 1000;
+const SCALE_STEP_MS = 500;
 
 export class LatencyView {
   #elements;
 
   /**
    * @param {{panel: HTMLElement, total: HTMLElement, median: HTMLElement, p95: HTMLElement, bars: HTMLElement,
-   *   legend: HTMLElement, table: HTMLTableElement, marker: HTMLElement}} elements
+   *   legend: HTMLElement, table: HTMLTableElement, marker: HTMLElement, scale: HTMLElement}} elements
    */
   constructor(elements) {
     this.#elements = elements;
@@ -27,7 +27,9 @@ export class LatencyView {
     this.#elements.median.textContent = `${median} ms`;
     this.#elements.p95.textContent = `${p95} ms`;
     const shown = turns.slice(-BARS).reverse();
-    const scale = Math.max(SMALLEST_SCALE_MS, ...shown.map((turn) => turn.total), median);
+    const longest = Math.max(1, median, ...shown.map((turn) => turn.total));
+    const scale = SCALE_STEP_MS * Math.ceil(longest / SCALE_STEP_MS);
+    this.#elements.scale.textContent = `${scale} ms`;
     bars.replaceChildren(...shown.map((turn) => bar(turn, scale)));
     marker.style.insetInlineStart = `${(100 * median) / scale}%`;
     newest.parts.forEach(({ ms }, index) => fillLegend(legend.children[index], ms));

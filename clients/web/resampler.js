@@ -3,7 +3,7 @@
  * Runs in the audio thread: `process` allocates nothing.
  */
 
-const ZERO_CROSSINGS = 16;
+const ZERO_CROSSINGS = 32;
 const ROLLOFF = 0.93;
 const KAISER_BETA = 8;
 

@@ -56,7 +56,7 @@ export const HINTS = {
   listening: "Just talk. Pause when you are done.",
   "user-speaking": "Muse waits until you have finished.",
   thinking: "The answer starts in a moment.",
-  "muse-speaking": "Speak to interrupt, or press Escape.",
+  "muse-speaking": "To interrupt, just speak.",
   interrupted: "Muse has stopped and hears you.",
   error: "",
 };

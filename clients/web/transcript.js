@@ -75,7 +75,8 @@ export class Transcript {
   hear(id, samples) {
     const line = this.#lines.get(id);
     if (line?.state === "pending") {
-      this.#put({ ...line, heard: this.#paces.get(id).heard(line.text.length, samples) });
+      const characters = this.#paces.get(id).heard(line.text.length, samples);
+      this.#put({ ...line, heard: endOfWord(line.text, characters) });
     }
   }
 
@@ -94,7 +95,7 @@ export class Transcript {
     if (line?.state !== "pending") {
       return;
     }
-    const text = wholeWords(line.text, line.heard);
+    const text = line.text.slice(0, line.heard).trim();
     if (text) {
       this.#put({ ...line, text, heard: text.length, state: "interrupted" });
     } else {
@@ -153,11 +154,11 @@ class Pace {
   }
 }
 
-/** @param {string} text @param {number} length @returns {string} the first words, the one at `length` whole */
-function wholeWords(text, length) {
-  if (length === 0) {
-    return "";
+/** @param {string} text @param {number} position @returns {number} where the word at `position` ends */
+function endOfWord(text, position) {
+  if (position === 0) {
+    return 0;
   }
-  const end = text.slice(length).search(/\s/);
-  return (end < 0 ? text : text.slice(0, length + end)).trim();
+  const rest = text.slice(position).search(/\s/);
+  return rest < 0 ? text.length : position + rest;
 }

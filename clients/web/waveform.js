@@ -7,8 +7,9 @@ const COLUMN_PX = 5;
 const BAR_PX = 3;
 const COLUMN_MS = 50;
 const METER_MS = 250;
-/** A voice at this peak fills its half. */
-const FULL_SCALE = 0.6;
+/** A voice at this peak fills its half; quieter ones are raised, as ears do. */
+const FULL_SCALE = 0.8;
+const LOUDNESS = 0.7;
 
 /**
  * @typedef {{user?: AnalyserNode, muse?: AnalyserNode}} Analysers
@@ -79,7 +80,7 @@ export class Waveform {
     const samples = this.#samples.subarray(0, analyser.fftSize);
     analyser.getFloatTimeDomainData(samples);
     const peak = samples.reduce((loudest, sample) => Math.max(loudest, Math.abs(sample)), 0);
-    return Math.min(1, Math.sqrt(peak / FULL_SCALE));
+    return Math.min(1, (peak / FULL_SCALE) ** LOUDNESS);
   }
 
   get #capacity() {
