@@ -1,7 +1,7 @@
 """One spoken turn through pipecat's OpenAI Realtime service; runs in pipecat's own environment.
 
 `python pipecat_turn.py URL FILE.wav` says the recording (16-bit mono) in real time and prints one JSON object: what
-pipecat understood of both sides, the seconds of speech that it received, and its errors.
+pipecat understood of both sides, the seconds of speech that it received, its context afterwards, and its errors.
 """
 
 from __future__ import annotations
@@ -109,16 +109,17 @@ async def turn(url: str, path: str) -> dict[str, Any]:
         base_url=url,
         settings=OpenAIRealtimeLLMService.Settings(model="auto", session_properties=properties),
     )
-    context = LLMContextAggregatorPair(LLMContext())
+    context = LLMContext()
+    sides = LLMContextAggregatorPair(context)
     up, down = Watch(seen, FrameDirection.UPSTREAM), Watch(seen, FrameDirection.DOWNSTREAM)
     worker = PipelineWorker(
-        Pipeline([up, context.user(), service, down, context.assistant()]),
+        Pipeline([sides.user(), up, service, down, sides.assistant()]),
         params=PipelineParams(audio_in_sample_rate=24_000, audio_out_sample_rate=24_000),
         cancel_on_idle_timeout=False,
     )
     started = asyncio.Event()
 
-    @worker.event_handler("on_pipeline_started")  # type: ignore[misc]
+    @worker.event_handler("on_pipeline_started")  # type: ignore[untyped-decorator]
     async def begin(_worker: PipelineWorker, _frame: Frame) -> None:
         started.set()
 
@@ -135,6 +136,7 @@ async def turn(url: str, path: str) -> dict[str, Any]:
         "user": " ".join(seen.user),
         "reply": "".join(seen.reply),
         "audio_seconds": seen.audio_seconds,
+        "context": context.get_messages(),
         "errors": seen.errors,
         "over": seen.over.is_set(),
     }
@@ -143,4 +145,4 @@ async def turn(url: str, path: str) -> dict[str, Any]:
 if __name__ == "__main__":
     logger.remove()
     logger.add(sys.stderr, level="WARNING")
-    print(json.dumps(asyncio.run(turn(sys.argv[1], sys.argv[2]))))
+    sys.stdout.write(json.dumps(asyncio.run(turn(sys.argv[1], sys.argv[2]))))
