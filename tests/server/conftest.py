@@ -7,12 +7,18 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from server.app import create_app
 from server.auth import AccessPolicy
 from server.gateway import Gateway
 from server.listener import Server, bind
 from server.transports.openai_websocket import WebSocketLimits
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Test on the loop of production: transports differ between loops."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 class Running:

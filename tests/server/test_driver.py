@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
 from server.driver import MAX_BACKLOG, MAX_VOICE_FRAMES, ConnectionOverError, Driver, Models
 from server.metrics import Metrics
@@ -83,6 +84,10 @@ async def until(condition: Callable[[], bool], seconds: float = 2.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the doubles signal nothing
             await asyncio.sleep(0)
+
+
+async def test_these_tests_run_on_the_servers_loop() -> None:
+    assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
 
 
 async def test_the_first_event_is_the_sessions() -> None:
