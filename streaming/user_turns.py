@@ -120,10 +120,10 @@ class UserTurns:
         act = self._endpointer.hear(event.end, event.probability)
         if was_quiet and self._endpointer.state is not Voice.QUIET:
             self._onset = now
-        if self._over is not None:
-            voice = self._endpointer.state in (Voice.ONSET, Voice.SPEAKING)
-            self._judge(self._over.judge.hear(voice=voice, now=now), now)
+        voiced = self._endpointer.state in (Voice.ONSET, Voice.SPEAKING)
         self._act(act, now)
+        if self._over is not None:
+            self._judge(self._over.judge.hear(voice=voiced, now=now), now)
         self._look_ahead(event.end)
 
     def turn_end(self, event: TurnEndProbability, *, now: int) -> None:

@@ -1,0 +1,31 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming.timeline import PARTS, Part, Timeline
+
+
+@given(st.integers(0, 10**12), st.dictionaries(st.sampled_from(PARTS), st.integers(0, 10**12)))
+def test_parts_add_up_to_the_whole(start: int, marks: dict[Part, int]) -> None:
+    timeline = Timeline(start)
+    for part, at in marks.items():
+        timeline.mark(part, at)
+    latency = timeline.latency()
+    assert sum(length for _, length in latency.parts) == latency.total
+    assert all(length >= 0 for _, length in latency.parts)
+    assert latency.total == max([0, *(at - start for at in marks.values())])
+    assert tuple(name for name, _ in latency.parts) == PARTS
+
+
+def test_work_done_while_the_end_was_being_decided_costs_nothing() -> None:
+    timeline = Timeline(0)
+    timeline.mark("transcribe", 150)
+    timeline.mark("endpointing", 220)
+    timeline.mark("think", 200)
+    timeline.mark("voice", 300)
+    timeline.mark("voice", 999)  # the first counts
+    timeline.mark("send", 301)
+    parts = dict(timeline.latency().parts)
+    assert parts["endpointing"] == 220
+    assert parts["transcribe"] == parts["think"] == 0
+    assert parts["voice"] == 80
+    assert parts["send"] == 1
