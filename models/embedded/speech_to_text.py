@@ -144,8 +144,14 @@ def _primary(tag: str) -> str:
 
 
 def _is_silence(heard: _Hypothesis) -> bool:
-    """Whether the words are made up. Noise gives .58 and more of no speech, people's speech .46 and less."""
-    return heard.no_speech > 0.55 or (heard.no_speech > 0.35 and heard.score < -1.2)
+    """Whether the words are made up.
+
+    Whisper's doubt and the words' likelihood are needed together: on noise the first is .58 and more and the second
+    under -.8, but clear speech that goes on to the window's end can be doubted as much.
+    """
+    if heard.no_speech > 0.55:
+        return heard.score < -0.6 or heard.cut_off or repeats(heard.tokens)
+    return heard.no_speech > 0.35 and heard.score < -1.2
 
 
 def repeats(tokens: Sequence[int]) -> bool:
