@@ -1,22 +1,23 @@
-"""The embedded engine: several conversations that share one set of models."""
+"""The embedded engine: several conversations that share ears, a chat model and a voice."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
-from models.embedded.cascade import CascadeOptions, CascadeSession
 from models.embedded.parts import ChatModel, Ears, Voice
+from models.embedded.reply import Reply, ReplyParts
 from models.embedded.scheduler import Scheduler
-from models.embedded.tasks import gather_all
+from models.embedded.transcripts import Transcripts
+from models.event_queue import EventQueue
+from models.tasks import gather_all
+from models.turn_based import TurnBasedEngine, TurnBasedSession
 from streaming.engine import DETECTOR_RATE, EngineInfo
-from streaming.errors import EngineBusyError
 
 MODEL = "muse-embedded"
 
 
-class EmbeddedEngine:
-    """See `streaming.engine.Engine`. `clock` is monotonic ns; `scheduler` is closed with the engine."""
+class EmbeddedEngine(TurnBasedEngine):
+    """The cascade. `clock` is monotonic ns; `scheduler` is closed with the engine."""
 
     def __init__(
         self,
@@ -27,17 +28,13 @@ class EmbeddedEngine:
         clock: Callable[[], int],
         max_sessions: int,
         scheduler: Scheduler | None = None,
-        options: CascadeOptions | None = None,
     ) -> None:
+        super().__init__(max_sessions)
         self._ears = ears
         self._chat = chat
         self._voice = voice
         self._clock = clock
-        self._max_sessions = max_sessions
         self._scheduler = scheduler
-        self._options = options or CascadeOptions()
-        self._sessions: set[CascadeSession] = set()
-        self._closing = False
 
     @property
     def info(self) -> EngineInfo:
@@ -54,29 +51,19 @@ class EmbeddedEngine:
         """See `Engine.start`."""
         await gather_all(self._ears.start(), self._chat.start(), self._voice.start())
 
-    async def open(self, session_id: str) -> CascadeSession:
-        """See `Engine.open`."""
-        if self._closing or len(self._sessions) >= self._max_sessions:
-            raise EngineBusyError("all of the engine's conversations are taken")
-        session = CascadeSession(
-            session_id,
-            ears=self._ears,
-            chat=self._chat,
-            voice=self._voice,
-            clock=self._clock,
-            on_closed=self._sessions.discard,
-            options=self._options,
+    def _new_session(
+        self, session_id: str, queue: EventQueue, on_closed: Callable[[TurnBasedSession], None]
+    ) -> TurnBasedSession:
+        turns = Transcripts(session_id, self._ears, put=queue.put, clock=self._clock)
+        parts = ReplyParts(chat=self._chat, voice=self._voice, hear=turns.hear, clock=self._clock)
+        return TurnBasedSession(
+            queue=queue,
+            turns=turns,
+            new_reply=lambda command, emit: Reply(session_id, command, parts, emit),
+            on_closed=on_closed,
         )
-        self._sessions.add(session)
-        return session
 
-    async def close(self) -> None:
-        """See `Engine.close`."""
-        self._closing = True
-        sessions = list(self._sessions)
-        for session in sessions:
-            session.lose("the engine is closing")
-        await asyncio.gather(*(session.close() for session in sessions))
+    async def _stop(self) -> None:
         if self._scheduler is not None:
             await self._scheduler.close()
         for part in (self._ears, self._chat, self._voice):

@@ -20,10 +20,10 @@ from models.embedded.parts import (
     Voice,
 )
 from models.embedded.spoken import SpokenText
-from models.embedded.tasks import gather_all
+from models.tasks import gather_all
+from models.turn_based import Emit
 from streaming.engine import (
     ChatMessage,
-    EngineEvent,
     ReplyAudio,
     ReplyEnded,
     ReplyStage,
@@ -58,18 +58,18 @@ class ReplyParts:
     chat: ChatModel
     voice: Voice
     hear: Callable[[str], Awaitable[Heard]]
-    emit: Callable[[EngineEvent], Awaitable[None]]
     clock: Callable[[], int]
     provisional_audio: float = 0.5
 
 
 class Reply:
-    """Runs one `StartReply`. A provisional one waits after its first clause and `provisional_audio` seconds of it."""
+    """See `turn_based.ReplyWork`. A provisional reply waits after its first clause and first half second."""
 
-    def __init__(self, session_id: str, command: StartReply, parts: ReplyParts) -> None:
+    def __init__(self, session_id: str, command: StartReply, parts: ReplyParts, emit: Emit) -> None:
         self._session_id = session_id
         self._command = command
         self._parts = parts
+        self._emit = emit
         self._asked_at = parts.clock()
         self._wanted = asyncio.Event()
         self._text_length = 0
@@ -237,9 +237,6 @@ class Reply:
 
     async def _stage(self, stage: Stage, at: int) -> None:
         await self._emit(ReplyStage(response_id=self._command.response_id, stage=stage, at=at))
-
-    async def _emit(self, event: EngineEvent) -> None:
-        await self._parts.emit(event)
 
 
 def _with_text(message: ChatMessage, text: str | None) -> ChatMessage:

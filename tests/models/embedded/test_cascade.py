@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from models.embedded.cascade import CascadeOptions, CascadeSession
 from models.embedded.engine import EmbeddedEngine
 from models.embedded.parts import ToolCall
 from models.embedded.reply import NO_ANSWER, NOT_HEARD
+from models.turn_based import TurnBasedSession
 from streaming.engine import (
     CancelReply,
     ChatMessage,
@@ -48,14 +48,13 @@ class World:
     reading: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
-    async def talk(self) -> AsyncIterator[CascadeSession]:
+    async def talk(self) -> AsyncIterator[TurnBasedSession]:
         self.engine = EmbeddedEngine(
             ears=self.ears,
             chat=self.chat,
             voice=self.voice,
             clock=virtual_time.now_ns,
             max_sessions=2,
-            options=CascadeOptions(events=4),
         )
         await self.engine.start()
         session = await self.engine.open("one")
@@ -65,7 +64,7 @@ class World:
         await self.engine.close()
         await reader
 
-    async def _read(self, session: CascadeSession) -> None:
+    async def _read(self, session: TurnBasedSession) -> None:
         async for event in session.events():
             self.events.append(event)
             self.times.append(asyncio.get_running_loop().time())
