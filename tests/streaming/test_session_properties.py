@@ -17,6 +17,7 @@ from streaming.client_events import (
     CancelResponse,
     ClearAudio,
     ClearOutputAudio,
+    ClientEvent,
     CommitAudio,
     CreateItem,
     CreateResponse,
@@ -57,7 +58,7 @@ scripts = st.builds(
     first_audio_ms=st.sampled_from([0, 100, 700]),
 )
 
-EVENTS = {
+EVENTS: dict[str, ClientEvent] = {
     "commit": CommitAudio(),
     "clear": ClearAudio(),
     "create": CreateResponse(),
@@ -149,7 +150,7 @@ def check_audio(sim: Simulation) -> None:
 
 def test_a_trace_that_was_changed_does_not_replay() -> None:
     lines: list[str] = []
-    sim = Simulation(make=lambda **made_from: Recorder(lines.append, **made_from))  # type: ignore[arg-type,return-value]
+    sim = Simulation(make=lambda **made_from: Recorder(lines.append, **made_from))  # type: ignore[arg-type]
     run(sim, [("speak", 700), ("silence", 700)])
     assert replay(lines).inputs > 100
     index = next(i for i, line in enumerate(lines) if '"response.created"' in line)
