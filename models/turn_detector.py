@@ -18,7 +18,7 @@ _SHORTEST = SAMPLE_RATE // 10
 
 
 class SmartTurn:
-    """Whether a speaker has finished, from the last 8 s of the turn: intonation, pace and words, as one model hears them.
+    """Whether a speaker has finished, from the sound of the last 8 s of the turn.
 
     The model runs in `executor`. Raises EngineError where its file is missing or altered.
     """
