@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ import pytest
 import soxr
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
+from tests.clients.microphone import Launch, Recording, Samples
+
 RECORDINGS = Path(__file__).parents[2] / ".testdata" / "pocketsphinx"
-MICROPHONE_RATE = 48_000
 
 
 def absent(what: str) -> None:
@@ -35,10 +36,10 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def recording() -> Callable[[str, int], np.ndarray]:
+def recording() -> Recording:
     """`recording(name, rate)`: a person speaking, float32 in [-1, 1), at that rate."""
 
-    def load(name: str, rate: int) -> np.ndarray:
+    def load(name: str, rate: int) -> Samples:
         path = RECORDINGS / name
         if not path.exists():
             absent(f"the recording {name} has not been fetched")
@@ -53,9 +54,6 @@ def recording() -> Callable[[str, int], np.ndarray]:
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as running:
         yield running
-
-
-Launch = Callable[[Path | None], Browser]
 
 
 @pytest.fixture(scope="module")
@@ -89,19 +87,3 @@ def _arguments(wav: Path | None) -> list[str]:
             f"--use-file-for-fake-audio-capture={wav}%noloop",
         ]
     return arguments
-
-
-def write_wav(path: Path, *parts: np.ndarray) -> Path:
-    """16-bit mono at MICROPHONE_RATE."""
-    samples = np.concatenate(parts)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(MICROPHONE_RATE)
-        file.writeframes((np.clip(samples, -1, 32767 / 32768) * 32768).astype("<i2").tobytes())
-    return path
-
-
-def silence(seconds: float) -> np.ndarray:
-    """At MICROPHONE_RATE."""
-    return np.zeros(round(seconds * MICROPHONE_RATE), np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -67,14 +68,13 @@ class Script:
 class FakeServer:
     """Runs in a thread. `events` is what the clients of all connections sent, `announced` what they were told."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, url: str) -> None:
         self.script = script
         self.events: list[dict[str, Any]] = []
         self.announced: list[dict[str, Any]] = []
         self.queries: list[str] = []
         self.conversations: list[_Conversation] = []
-        self.url = ""
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.url = url
 
     def of_type(self, name: str) -> list[dict[str, Any]]:
         """The client events of one type."""
@@ -82,43 +82,33 @@ class FakeServer:
 
     def hang_up(self, code: int) -> None:
         """Close the newest conversation."""
-        assert self.loop is not None
-        asyncio.run_coroutine_threadsafe(self.conversations[-1].socket.close(code), self.loop).result(5)
+        newest = self.conversations[-1]
+        asyncio.run_coroutine_threadsafe(newest.websocket.close(code), newest.loop).result(5)
 
     def tell(self, event: dict[str, Any]) -> None:
         """Send an event in the newest conversation."""
-        assert self.loop is not None
-        asyncio.run_coroutine_threadsafe(self.conversations[-1].send(event), self.loop).result(5)
+        newest = self.conversations[-1]
+        asyncio.run_coroutine_threadsafe(newest.send(event), newest.loop).result(5)
 
     def refuses(self, key: str | None) -> bool:
+        """Whether this key does not open it."""
         return self.script.key is not None and key != self.script.key
 
 
 @contextmanager
 def running(script: Script) -> Iterator[FakeServer]:
     """A fake server on a free loopback port."""
-    fake = FakeServer(script)
-    config = uvicorn.Config(_app(fake), port=0, log_level="error", ws="websockets-sansio", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    started = threading.Event()
-
-    async def serve() -> None:
-        fake.loop = asyncio.get_running_loop()
-        task = asyncio.create_task(server.serve())
-        while not server.started and not task.done():
-            await asyncio.sleep(0.01)
-        fake.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        started.set()
-        await task
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
-    thread.start()
-    assert started.wait(10)
-    try:
-        yield fake
-    finally:
-        server.should_exit = True
-        thread.join(10)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fake = FakeServer(script, url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        config = uvicorn.Config(_app(fake), log_level="error", ws="websockets-sansio", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            yield fake
+        finally:
+            server.should_exit = True
+            thread.join(10)
 
 
 def _app(fake: FakeServer) -> FastAPI:
@@ -141,15 +131,15 @@ def _app(fake: FakeServer) -> FastAPI:
         return JSONResponse({"data": []}, 401 if fake.refuses(key) else 200)
 
     @app.websocket("/v1/realtime")
-    async def realtime(socket: WebSocket) -> None:
-        offered = socket.scope["subprotocols"]
+    async def realtime(websocket: WebSocket) -> None:
+        offered = websocket.scope["subprotocols"]
         keys = [name.removeprefix("openai-insecure-api-key.") for name in offered if name.startswith("openai-")]
         if fake.script.busy or fake.refuses(keys[0] if keys else None):
-            await socket.send_denial_response(JSONResponse({}, 503 if fake.script.busy else 401))
+            await websocket.send_denial_response(JSONResponse({}, 503 if fake.script.busy else 401))
             return
-        fake.queries.append(socket.url.query)
-        await socket.accept("realtime")
-        conversation = _Conversation(socket, fake)
+        fake.queries.append(websocket.url.query)
+        await websocket.accept("realtime")
+        conversation = _Conversation(websocket, fake)
         fake.conversations.append(conversation)
         with suppress(WebSocketDisconnect, RuntimeError):
             await conversation.run()
@@ -161,8 +151,9 @@ def _app(fake: FakeServer) -> FastAPI:
 class _Conversation:
     """One client: loudness in, scripted turns out."""
 
-    def __init__(self, socket: WebSocket, fake: FakeServer) -> None:
-        self.socket = socket
+    def __init__(self, websocket: WebSocket, fake: FakeServer) -> None:
+        self.websocket = websocket
+        self.loop = asyncio.get_running_loop()
         self._fake = fake
         self._turns = cycle(fake.script.turns)
         self._number = 0
@@ -170,7 +161,6 @@ class _Conversation:
         self._quiet = 0.0
         self._speaking = False
         self._overlap: str | None = None
-        self._text_turn: Turn | None = None
         self._reply: asyncio.Task[None] | None = None
         self._response_id = ""
 
@@ -178,7 +168,7 @@ class _Conversation:
         await self.send({"type": "session.created", "session": {}})
         try:
             while True:
-                event = json.loads(await self.socket.receive_text())
+                event = json.loads(await self.websocket.receive_text())
                 self._fake.events.append(event)
                 await self._receive(event)
         finally:
@@ -187,7 +177,7 @@ class _Conversation:
 
     async def send(self, event: dict[str, Any]) -> None:
         self._fake.announced.append(event)
-        await self.socket.send_text(json.dumps({"event_id": "e", **event}))
+        await self.websocket.send_text(json.dumps({"event_id": "e", **event}))
 
     async def _receive(self, event: dict[str, Any]) -> None:
         kind = event["type"]
@@ -269,8 +259,7 @@ class _Conversation:
         await self.send({"type": "response.created", "response": {"id": response_id, "status": "in_progress"}})
         place = {"response_id": response_id, "item_id": self._name("item"), "output_index": 0, "content_index": 0}
         words, frames = turn.reply.split(), [turn.voice[at : at + FRAME] for at in range(0, len(turn.voice), FRAME)]
-        clock = asyncio.get_running_loop()
-        start, said = clock.time(), 0
+        start, said = self.loop.time(), 0
         for index, frame in enumerate(frames):
             upto = -(-len(words) * (index + 1) // len(frames))
             if upto > said:
@@ -278,7 +267,7 @@ class _Conversation:
                 said = upto
                 await self.send({"type": "response.output_audio_transcript.delta", "delta": delta, **place})
             await self._send_frame(frame, place)
-            await asyncio.sleep(max(0.0, start + index * 0.04 - LEAD_SECONDS - clock.time()))
+            await asyncio.sleep(max(0.0, start + index * 0.04 - LEAD_SECONDS - self.loop.time()))
         await self.send({"type": "response.output_audio.done", **place})
         await self.send({"type": "response.output_audio_transcript.done", "transcript": turn.reply, **place})
         await self._done(response_id, "completed", turn.latency)

@@ -1,0 +1,36 @@
+"""What a browser's microphone hears in a test."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from playwright.sync_api import Browser
+
+RATE = 48_000
+"""Of the WAV files that Chromium plays as its microphone."""
+
+Samples = NDArray[np.float32]
+Recording = Callable[[str, int], Samples]
+"""Name and rate of a recording of a person -> its samples in [-1, 1)."""
+Launch = Callable[[Path | None], Browser]
+"""The WAV that is the microphone, or None for none -> the browser."""
+
+
+def write_wav(path: Path, *parts: Samples) -> Path:
+    """Write the parts one after the other: 16-bit mono at RATE."""
+    samples = np.concatenate(parts)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((np.clip(samples, -1, 32767 / 32768) * 32768).astype("<i2").tobytes())
+    return path
+
+
+def silence(seconds: float) -> Samples:
+    """At RATE."""
+    return np.zeros(round(seconds * RATE), np.float32)

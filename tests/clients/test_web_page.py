@@ -1,0 +1,436 @@
+"""The page in a real Chromium: its microphone is a recording of a person, its server a scripted one."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.clients import microphone
+from tests.clients.fake_realtime import LATENCY, RATE, FakeServer, Script, Turn, running
+from tests.clients.microphone import Launch, Recording, Samples, silence, write_wav
+
+pytestmark = pytest.mark.browser
+
+QUESTION = "Seven of clubs."
+WAIT_MS = 15_000
+
+
+@dataclass
+class Opened:
+    """The page, and what it complained about."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+    def state(self, name: str) -> None:
+        expect(self.page.locator("body")).to_have_attribute("data-state", name, timeout=WAIT_MS)
+
+    def talk(self) -> None:
+        self.page.get_by_role("button", name="Start talking").click()
+
+    def say(self, text: str) -> None:
+        self.page.get_by_label("Message to Muse").fill(text)
+        self.page.keyboard.press("Enter")
+
+    def number(self, name: str) -> float:
+        found = re.search(r"[\d.]+", self.page.locator(name).text_content() or "")
+        assert found, name
+        return float(found.group())
+
+
+@pytest.fixture(scope="module")
+def turn(recording: Recording) -> Turn:
+    return Turn(user=QUESTION, reply="Four, queen of clubs.", voice=pcm(recording("cards/002.wav", RATE)))
+
+
+@pytest.fixture(scope="module")
+def long_turn(recording: Recording) -> Turn:
+    voice = recording("librivox/sense_and_sensibility_01_austen_64kb-0930.wav", RATE)
+    return Turn(user=QUESTION, reply="He might even have been made amiable himself.", voice=pcm(voice))
+
+
+def pcm(samples: Samples) -> bytes:
+    return (samples * 32767).astype("<i2").tobytes()
+
+
+@pytest.fixture(scope="module")
+def fake(turn: Turn) -> Iterator[FakeServer]:
+    with running(Script(turns=(turn,))) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _fresh(fake: FakeServer, turn: Turn) -> None:
+    fake.script = Script(turns=(turn,))
+    fake.events.clear()
+    fake.announced.clear()
+
+
+@pytest.fixture(scope="module")
+def asker(launch: Launch, recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """A browser whose user asks one question and then is silent."""
+    question = recording("cards/003.wav", microphone.RATE)
+    path = tmp_path_factory.mktemp("microphone") / "asker.wav"
+    return launch(write_wav(path, silence(0.5), question, silence(30)))
+
+
+@pytest.fixture(scope="module")
+def interrupter(launch: Launch, recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """A browser whose user asks something, and speaks again while the answer is being given."""
+    first, second = (recording(f"cards/00{number}.wav", microphone.RATE) for number in (1, 5))
+    path = tmp_path_factory.mktemp("microphone") / "interrupter.wav"
+    return launch(write_wav(path, silence(0.5), first, silence(1.6), second, silence(30)))
+
+
+@pytest.fixture(scope="module")
+def deaf(launch: Launch) -> Browser:
+    """A browser without a microphone."""
+    return launch(None)
+
+
+@pytest.fixture
+def visit(fake: FakeServer) -> Iterator[Callable[..., Opened]]:
+    """`visit(browser)`: the page, opened; at the end it must not have complained."""
+    contexts: list[BrowserContext] = []
+    visits: list[Opened] = []
+
+    def go(browser: Browser, **options: object) -> Opened:
+        context = browser.new_context(**options)  # type: ignore[arg-type]
+        contexts.append(context)
+        opened = Opened(context.new_page())
+        visits.append(opened)
+        opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        opened.page.on("console", lambda message: _note(opened, message.type, message.text))
+        opened.page.goto(fake.url)
+        return opened
+
+    yield go
+    complaints = [text for opened in visits for text in opened.complaints]
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def _note(opened: Opened, kind: str, text: str) -> None:
+    """Chromium itself logs a refused request; everything else on the console, a CSP violation too, is a defect."""
+    refused = "Failed to load resource" in text or "WebSocket connection to" in text
+    if kind in ("error", "warning") and not refused:
+        opened.complaints.append(text)
+
+
+def test_a_spoken_turn_is_heard_captioned_and_timed(
+    visit: Callable[..., Opened], asker: Browser, fake: FakeServer, turn: Turn
+) -> None:
+    muse = visit(asker)
+    muse.talk()
+    for state in ("listening", "user-speaking", "muse-speaking", "listening"):
+        muse.state(state)
+    lines = muse.page.locator("#lines > li")
+    expect(lines).to_have_text([f"You{QUESTION}", f"Muse{turn.reply}"])
+    voice = len(turn.voice) / 2 / RATE
+    expect(muse.page.locator("#heard")).to_have_text(f"{voice:.1f} s")
+    assert muse.number("#underruns") == 0
+    assert_bars_add_up(muse.page)
+
+
+def assert_bars_add_up(page: Page) -> None:
+    total = int(page.locator("#latency-total").text_content() or "")
+    newest = page.locator(".bar").first.locator(".segment")
+    segments = newest.evaluate_all("all => all.map(one => Number(one.dataset.ms))")
+    legend = page.locator("#latency-legend .part-value").all_text_contents()
+    header = page.locator("#latency-table thead th").all_text_contents()
+    row = [int(text) for text in page.locator("#latency-table tbody tr").first.locator("td").all_text_contents()]
+    assert sum(segments) == sum(map(int, legend)) == sum(row[:-1]) == row[-1] == total
+    parts = dict(zip(header[1:], row, strict=True))
+    server = sum(LATENCY.values())
+    assert abs(total - server - parts["Capture"] - parts["Network"] - parts["Playout"]) <= 2
+    assert parts["Capture"] >= 20, "a chunk is 20 ms"
+    assert parts["Playout"] > 0
+    widths = newest.evaluate_all("all => all.map(one => one.offsetWidth)")
+    assert np.corrcoef(widths, segments)[0, 1] > 0.99
+
+
+def test_the_microphone_arrives_as_it_was_recorded(
+    visit: Callable[..., Opened], asker: Browser, fake: FakeServer, recording: Recording
+) -> None:
+    muse = visit(asker)
+    muse.talk()
+    muse.state("muse-speaking")
+    update, *appended = [event for event in fake.events if event["type"] != "response.cancel"]
+    assert update["type"] == "session.update"
+    assert update["session"]["audio"]["input"]["turn_detection"]["type"] == "semantic_vad"
+    assert "transcription" in update["session"]["audio"]["input"]
+    assert {event["type"] for event in appended} == {"input_audio_buffer.append"}
+    assert "extensions=muse" in fake.queries[-1]
+    assert "model=auto" in fake.queries[-1]
+    sent = np.concatenate([pcm_of(event) for event in appended])
+    original = recording("cards/003.wav", RATE)
+    correlation = np.fft.irfft(np.fft.rfft(sent, 2**19) * np.conj(np.fft.rfft(original, 2**19)))
+    similarity = correlation.max() / (np.linalg.norm(sent) * np.linalg.norm(original))
+    assert similarity > 0.5, "the browser's clean-up changes levels, not the voice"
+
+
+def pcm_of(event: dict[str, str]) -> Samples:
+    pcm = base64.b64decode(event["audio"])
+    assert len(pcm) == 0.02 * RATE * 2
+    return np.frombuffer(pcm, "<i2").astype(np.float32)
+
+
+def test_speaking_over_a_reply_ducks_it_then_stops_it(
+    visit: Callable[..., Opened], interrupter: Browser, fake: FakeServer, long_turn: Turn
+) -> None:
+    fake.script = Script(turns=(long_turn,), late_frames=5)
+    muse = visit(interrupter)
+    muse.page.evaluate(WATCH_STATES)
+    muse.talk()
+    muse.state("interrupted")
+    expect(muse.page.locator("#late")).to_have_text("5")
+    heard = muse.number("#heard")
+    [cut] = fake.of_type("conversation.item.truncate")
+    assert cut["content_index"] == 0
+    assert abs(cut["audio_end_ms"] / 1000 - heard) < 0.1
+    assert 0 < heard < len(long_turn.voice) / 2 / RATE
+    line = muse.page.locator(".line-muse").first
+    expect(line).to_contain_text("interrupted")
+    words = line.locator(".words").text_content() or ""
+    assert 0 < len(words) < len(long_turn.reply)
+    assert long_turn.reply.startswith(words)
+    seen = muse.page.evaluate("window.seen")
+    assert seen.index("ducked") < seen.index("interrupted")
+    muse.state("muse-speaking")
+    assert fake.of_type("response.cancel") == [], "the server has already stopped"
+
+
+WATCH_STATES = """
+window.seen = [];
+new MutationObserver(() => {
+  window.seen.push(document.body.dataset.state, ...document.body.classList);
+}).observe(document.body, { attributes: true });
+"""
+
+
+def test_a_dismissed_onset_brings_the_reply_back(
+    visit: Callable[..., Opened], deaf: Browser, fake: FakeServer, turn: Turn
+) -> None:
+    muse = visit(deaf)
+    muse.say("Hello")
+    muse.state("muse-speaking")
+    response_id = next(e["response"]["id"] for e in fake.announced if e["type"] == "response.created")
+    fake.tell({"type": "muse.barge_in", "phase": "onset", "response_id": response_id})
+    expect(muse.page.locator("body")).to_contain_class("ducked")
+    fake.tell({"type": "muse.barge_in", "phase": "dismissed", "response_id": response_id})
+    expect(muse.page.locator("body")).not_to_contain_class("ducked")
+    muse.state("listening")
+    expect(muse.page.locator(".line-muse")).to_have_text(f"Muse{turn.reply}")
+
+
+def test_speech_over_the_end_of_a_reply_stops_it_without_muse_events(
+    visit: Callable[..., Opened], deaf: Browser, fake: FakeServer, turn: Turn
+) -> None:
+    muse = visit(deaf)
+    muse.say("Hello")
+    muse.state("muse-speaking")
+    fake.tell({"type": "input_audio_buffer.speech_started", "audio_start_ms": 0, "item_id": "item"})
+    muse.state("interrupted")
+    muse.page.wait_for_timeout(200)
+    assert len(fake.of_type("conversation.item.truncate")) == 1
+
+
+def test_typing_gets_a_spoken_answer_without_a_microphone(
+    visit: Callable[..., Opened], deaf: Browser, fake: FakeServer, turn: Turn
+) -> None:
+    muse = visit(deaf)
+    muse.say("Good morning")
+    muse.state("muse-speaking")
+    muse.state("listening")
+    expect(muse.page.locator("#lines > li")).to_have_text(["YouGood morning", f"Muse{turn.reply}"])
+    [item] = fake.of_type("conversation.item.create")
+    assert item["item"]["content"] == [{"type": "input_text", "text": "Good morning"}]
+    assert muse.page.get_by_label("Message to Muse").input_value() == ""
+    assert fake.of_type("input_audio_buffer.append") == []
+    cells = muse.page.locator("#latency-table tbody td").all_text_contents()
+    assert cells[0] == "0", "nothing was captured"
+
+
+def test_escape_stops_the_reply(visit: Callable[..., Opened], deaf: Browser, fake: FakeServer, long_turn: Turn) -> None:
+    fake.script = Script(turns=(long_turn,))
+    muse = visit(deaf)
+    muse.say("Tell me everything")
+    muse.state("muse-speaking")
+    expect(muse.page.locator("#heard")).to_have_text(re.compile(r"^(0\.[6-9]|[1-9])"))
+    muse.page.keyboard.press("Escape")
+    muse.state("listening")
+    expect(muse.page.locator(".line-muse")).to_contain_text("interrupted")
+    muse.page.wait_for_timeout(200)
+    assert len(fake.of_type("response.cancel")) == 1
+    [cut] = fake.of_type("conversation.item.truncate")
+    assert cut["audio_end_ms"] > 500
+
+
+def test_the_page_works_by_keyboard_alone(visit: Callable[..., Opened], asker: Browser, fake: FakeServer) -> None:
+    muse = visit(asker)
+    muse.page.keyboard.press("Tab")
+    expect(muse.page.get_by_role("button", name="Start talking")).to_be_focused()
+    muse.page.keyboard.press("Space")
+    muse.state("listening")
+    muse.page.keyboard.press("m")
+    expect(muse.page.get_by_role("button", name="Unmute")).to_have_attribute("aria-pressed", "true")
+    expect(muse.page.get_by_role("status").first).to_have_text("Muted")
+    muse.page.wait_for_timeout(300)
+    fake.events.clear()
+    muse.page.wait_for_timeout(1500)
+    heard = np.concatenate([pcm_of(event) for event in fake.of_type("input_audio_buffer.append")])
+    assert len(heard) > RATE, "silence is sent, so that a turn can end"
+    assert not heard.any()
+    muse.page.get_by_role("button", name="Stop", exact=True).focus()
+    muse.page.keyboard.press("Enter")
+    muse.state("idle")
+    muse.page.get_by_label("Message to Muse").focus()
+    muse.page.keyboard.type("mmm")
+    expect(muse.page.get_by_role("button", name="Unmute")).to_be_visible()
+
+
+def test_every_control_shows_its_focus(visit: Callable[..., Opened], deaf: Browser) -> None:
+    page = visit(deaf).page
+    shown = []
+    for _ in range(5):
+        page.keyboard.press("Tab")
+        shown.append(page.evaluate(OUTLINED))
+    assert all(shown)
+
+
+OUTLINED = """
+[document.activeElement, document.activeElement.closest(".composer")]
+  .some((one) => one && one !== document.body && getComputedStyle(one).outlineStyle === "solid")
+"""
+
+
+def test_a_blocked_microphone_is_explained_and_typing_remains(visit: Callable[..., Opened], deaf: Browser) -> None:
+    muse = visit(deaf)
+    muse.page.evaluate(
+        """() => {
+          navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("no", "NotAllowedError"));
+        }"""
+    )
+    muse.talk()
+    alert = muse.page.get_by_role("alert")
+    expect(alert).to_contain_text("The microphone is blocked")
+    expect(alert).to_contain_text("You can still type")
+    muse.say("Hello")
+    muse.state("muse-speaking")
+    expect(alert).to_be_hidden()
+
+
+def test_no_microphone_is_explained(visit: Callable[..., Opened], deaf: Browser) -> None:
+    muse = visit(deaf)
+    muse.talk()
+    expect(muse.page.get_by_role("alert")).to_contain_text(re.compile("No microphone found|The microphone is"))
+
+
+def test_a_busy_server_is_explained_and_can_be_tried_again(
+    visit: Callable[..., Opened], asker: Browser, fake: FakeServer
+) -> None:
+    fake.script = replace(fake.script, busy=True)
+    muse = visit(asker)
+    muse.talk()
+    expect(muse.page.get_by_role("alert")).to_contain_text("Muse is busy")
+    expect(muse.page.get_by_role("alert")).to_contain_text("7 seconds")
+    fake.script = replace(fake.script, busy=False)
+    muse.page.get_by_role("button", name="Try again").click()
+    muse.state("listening")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(1013, "Muse is busy"), (1012, "restarting"), (1008, "ended the call"), (1011, "ended the call")],
+)
+def test_a_call_that_the_server_ends_is_explained(
+    visit: Callable[..., Opened], asker: Browser, fake: FakeServer, code: int, words: str
+) -> None:
+    muse = visit(asker)
+    muse.talk()
+    muse.state("listening")
+    fake.hang_up(code)
+    expect(muse.page.get_by_role("alert")).to_contain_text(words)
+    expect(muse.page.get_by_role("button", name="Try again")).to_be_focused()
+
+
+def test_a_server_that_is_gone_is_explained(visit: Callable[..., Opened], deaf: Browser) -> None:
+    muse = visit(deaf)
+    muse.page.context.set_offline(True)
+    muse.say("Hello")
+    expect(muse.page.get_by_role("alert")).to_contain_text("Muse cannot be reached")
+
+
+def test_a_key_is_asked_for_only_when_the_server_wants_one(
+    visit: Callable[..., Opened], asker: Browser, fake: FakeServer
+) -> None:
+    fake.script = replace(fake.script, key="sk-right")
+    muse = visit(asker)
+    muse.talk()
+    expect(muse.page.get_by_label("API key")).to_be_focused()
+    muse.page.keyboard.type("sk-wrong")
+    muse.page.keyboard.press("Enter")
+    expect(muse.page.get_by_label("API key")).to_be_focused()
+    muse.page.keyboard.type("sk-right")
+    muse.page.keyboard.press("Enter")
+    muse.state("listening")
+    assert muse.page.evaluate("localStorage.length") == 0
+
+
+def test_an_error_event_is_shown_and_the_call_goes_on(
+    visit: Callable[..., Opened], asker: Browser, fake: FakeServer
+) -> None:
+    muse = visit(asker)
+    muse.talk()
+    muse.state("listening")
+    fake.tell({"type": "error", "error": {"type": "x", "message": "You sent too much.", "event_id": None}})
+    expect(muse.page.locator("#notice")).to_have_text("You sent too much.")
+    muse.state("muse-speaking")
+
+
+def test_nothing_overflows_on_a_phone(visit: Callable[..., Opened], asker: Browser) -> None:
+    muse = visit(asker, viewport={"width": 390, "height": 844}, has_touch=True)
+    muse.talk()
+    muse.state("muse-speaking")
+    muse.state("listening")
+    assert muse.page.evaluate("document.documentElement.scrollWidth") <= 390
+    small = muse.page.locator("button:visible, summary.pill").evaluate_all(
+        "all => all.filter(one => one.getBoundingClientRect().height < 40).map(one => one.id)"
+    )
+    assert small == [], "a finger needs room"
+
+
+def test_with_reduced_motion_nothing_moves(visit: Callable[..., Opened], asker: Browser) -> None:
+    muse = visit(asker, reduced_motion="reduce")
+    muse.talk()
+    muse.state("user-speaking")
+    assert muse.page.evaluate("document.getAnimations().length") == 0
+    muse.state("muse-speaking")
+    first = muse.page.locator("#waveform").evaluate(METER_WIDTH)
+    muse.page.wait_for_timeout(400)
+    assert first > 0 or muse.page.locator("#waveform").evaluate(METER_WIDTH) > 0
+
+
+METER_WIDTH = """canvas => {
+  const row = Math.round(canvas.height * 3 / 4);
+  const pixels = canvas.getContext("2d").getImageData(0, row, canvas.width, 1).data;
+  return pixels.filter((value, index) => index % 4 === 3 && value > 0).length;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("state", ["idle", "listening", "user-speaking", "thinking", "muse-speaking", "error"])
+def test_text_has_contrast(visit: Callable[..., Opened], deaf: Browser, scheme: str, state: str) -> None:
+    page = visit(deaf, color_scheme=scheme).page
+    page.evaluate("state => { document.body.dataset.state = state; }", state)
+    page.wait_for_timeout(300)
+    poor = page.evaluate((Path(__file__).parent / "web" / "contrast.js").read_text())
+    assert poor == []
