@@ -1,0 +1,57 @@
+# Muse. `make serve` and `make test` are the two commands; each sets up what it needs, once.
+#
+# PYTHON: the interpreter that the environment is made from (3.11 or newer).
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint format bench models test-setup check clean
+
+help:  ## Show this list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+serve: .venv/.base models  ## Hold conversations: http://127.0.0.1:8000
+	$(BIN)/python -m server
+
+test: test-setup  ## Run all tests.
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev  ## Check style, types and the direction of imports.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev  ## Bring the code into shape.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: test-setup  ## Measure what docs/benchmarks.md shows.
+	$(BIN)/python -m benchmarks
+
+models: .venv/.base  ## Fetch the embedded models, about 500 MB, once.
+	$(BIN)/python -m models fetch
+
+test-setup: .venv/.dev models .venv-pipecat/.installed  ## Set up what the tests need beyond the code.
+	$(BIN)/python -m benchmarks.recordings fetch
+	@sh tests/install_chromium.sh
+
+clean:  ## Remove every environment, model and test recording.
+	rm -rf .venv .venv-pipecat .models .testdata .cache
+
+.venv/.base: pyproject.toml requirements/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Muse needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) --editable '.[embedded]'
+	touch $@
+
+.venv/.dev: .venv/.base
+	$(PIP) --editable '.[embedded,dev]'
+	touch $@
+
+.venv-pipecat/.installed: requirements/pipecat.txt
+	test -x .venv-pipecat/bin/python || $(PYTHON) -m venv .venv-pipecat
+	.venv-pipecat/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/pipecat.txt
+	touch $@
