@@ -1,7 +1,8 @@
-"""One spoken turn through pipecat's OpenAI Realtime service; runs in pipecat's own environment.
+"""Spoken turns through pipecat's OpenAI Realtime service; runs in pipecat's own environment.
 
-`python pipecat_turn.py URL FILE.wav` says the recording (16-bit mono) in real time and prints one JSON object: what
-pipecat understood of both sides, the seconds of speech that it received, its context afterwards, and its errors.
+`python pipecat_turn.py URL FILE.wav [OVER.wav]` says the first recording (16-bit mono) in real time, and the second
+over the reply to it. It prints one JSON object: what pipecat understood of both sides, the seconds of speech that it
+received, its context afterwards, and its errors.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
 from pipecat.workers.runner import WorkerRunner
 
 PATIENCE = 20.0
+SPOKEN_OVER = 0.4  # seconds of a reply that are let pass before it is spoken over
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Seen:
     reply: list[str] = field(default_factory=list)
     audio_seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
+    unsaid: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -78,30 +81,38 @@ class Watch(FrameProcessor):  # type: ignore[misc]
                 seen.reply.append(frame.text)
             case TTSAudioRawFrame():
                 seen.audio_seconds += len(frame.audio) / 2 / frame.sample_rate
-            case LLMFullResponseEndFrame():
+            case LLMFullResponseEndFrame() if not seen.unsaid:
                 seen.over.set()
 
 
-async def speak(worker: PipelineWorker, path: str, over: asyncio.Event) -> None:
-    """The recording and then silence, 20 ms at a time, until the reply is over."""
-    with wave.open(path) as recording:
-        rate = recording.getframerate()
-        audio = recording.readframes(recording.getnframes())
-    size = rate // 50 * 2
-    due = asyncio.get_running_loop().time()
-    deadline = due + len(audio) / 2 / rate + PATIENCE
-    position = 0
-    while not over.is_set() and due < deadline:
+async def speak(worker: PipelineWorker, paths: list[str], seen: Seen) -> None:
+    """The recordings and then silence, 20 ms at a time, until the last reply is over."""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    audio, position = b"", 0
+    waiting = list(paths)
+    while not seen.over.is_set():
+        if position >= len(audio) and waiting and (not audio or seen.audio_seconds > SPOKEN_OVER):
+            audio, rate = read(waiting.pop(0))
+            size, position = rate // 50 * 2, 0
         frame = audio[position : position + size].ljust(size, b"\0")
         position += size
+        if position >= len(audio):
+            seen.unsaid = len(waiting)
         await worker.queue_frame(InputAudioRawFrame(audio=frame, sample_rate=rate, num_channels=1))
         due += 0.02
-        await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
+        await asyncio.sleep(max(0.0, due - loop.time()))
 
 
-async def turn(url: str, path: str) -> dict[str, Any]:
-    """The whole turn."""
-    seen = Seen()
+def read(path: str) -> tuple[bytes, int]:
+    """A recording's samples and rate."""
+    with wave.open(path) as recording:
+        return recording.readframes(recording.getnframes()), recording.getframerate()
+
+
+async def converse(url: str, paths: list[str]) -> dict[str, Any]:
+    """All the turns."""
+    seen = Seen(unsaid=len(paths))
     heard = AudioInput(transcription=InputAudioTranscription(), turn_detection=SemanticTurnDetection())
     properties = SessionProperties(audio=AudioConfiguration(input=heard), instructions="Answer in one sentence.")
     service = OpenAIRealtimeLLMService(
@@ -126,23 +137,25 @@ async def turn(url: str, path: str) -> dict[str, Any]:
     runner = WorkerRunner(handle_sigint=False)
     await runner.add_workers(worker)
 
-    async def converse() -> None:
-        await asyncio.wait_for(started.wait(), PATIENCE)
-        await speak(worker, path, seen.over)
-        await worker.cancel()
+    async def talk() -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await started.wait()
+                await speak(worker, paths, seen)
+        finally:
+            await worker.cancel()
 
-    await asyncio.gather(runner.run(), converse())
+    await asyncio.gather(runner.run(), talk())
     return {
         "user": " ".join(seen.user),
         "reply": "".join(seen.reply),
         "audio_seconds": seen.audio_seconds,
         "context": context.get_messages(),
         "errors": seen.errors,
-        "over": seen.over.is_set(),
     }
 
 
 if __name__ == "__main__":
     logger.remove()
     logger.add(sys.stderr, level="WARNING")
-    sys.stdout.write(json.dumps(asyncio.run(turn(sys.argv[1], sys.argv[2]))))
+    sys.stdout.write(json.dumps(asyncio.run(converse(sys.argv[1], sys.argv[2:]))))
