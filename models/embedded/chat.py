@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,14 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from models.embedded.chat_prompt import END, Prompt, build_prompt, load_tokenizer
 from models.embedded.parts import ChatBegun, ChatEnded, ChatEvent, ChatRequest, TextDelta
 from models.embedded.scheduler import Deadline, Job, Scheduler
+from models.instructions import DEFAULT_INSTRUCTIONS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-DEFAULT_INSTRUCTIONS = (
-    "You are Muse, a friendly voice assistant. You are talking with someone aloud. "
-    "Answer in one or two short sentences of plain words."
-)
 
 _SENTENCE_ENDS = (".", "!", "?")
 
@@ -68,6 +65,8 @@ class SmallChatModel:
         self._instructions = instructions
         self._options = options or ChatOptions()
         self._loaded: _Loaded | None = None
+        # A reply whose reader pauses keeps its replica: who waits for one must not hold a core meanwhile.
+        self._free_replicas = asyncio.Semaphore(replicas)
 
     async def start(self) -> None:
         """Load the model and keep the default instructions' state in every replica."""
@@ -85,12 +84,11 @@ class SmallChatModel:
             emit(ChatBegun())
             _Writer(loaded, self._options, job, emit).write(request, keep=request.instructions == self._instructions)
 
-        events = self._scheduler.stream(request.session_id, write, needed_at=needed_at, room=4)
-        try:
-            async for event in events:
-                yield event
-        finally:
-            await events.aclose()
+        async with self._free_replicas:
+            events = self._scheduler.stream(request.session_id, write, needed_at=needed_at, room=4)
+            async with aclosing(events):
+                async for event in events:
+                    yield event
 
     async def close(self) -> None:
         """Unload the model. Every reply has ended before: the scheduler is closed first."""

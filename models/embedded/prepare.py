@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from models.embedded.convert import convert, converted_directory
-from models.embedded.text_to_speech import VoiceConfig
+from models.embedded.text_to_speech import Synthesiser, VoiceConfig
 from models.embedded.voice_split import split_voice
 from models.weights import DEFAULT_DIRECTORY, Weights, read_manifest
 
 CHAT_MODEL = "smollm2"
 CHAT_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedVoice:
-    """A split voice and what its description says."""
-
-    directory: Path
-    config: VoiceConfig
 
 
 def prepare_chat(directory: Path = DEFAULT_DIRECTORY) -> Path:
@@ -33,15 +24,24 @@ def prepare_chat(directory: Path = DEFAULT_DIRECTORY) -> Path:
     return converted
 
 
-def prepare_voice(name: str = "joe", directory: Path = DEFAULT_DIRECTORY) -> PreparedVoice:
-    """The voice's three graphs; about 1 s where they must be made. Raises as `prepare_chat` does."""
-    model, file = f"voice-{name}", f"en_US-{name}-medium.onnx"
-    weights = Weights(directory)
-    config = VoiceConfig.parse(weights.read(model, f"{file}.json"))
-    source = weights.path(model, file)
+def prepare_voice(name: str = "joe", directory: Path = DEFAULT_DIRECTORY) -> Path:
+    """The directory of the voice's three graphs; about 1 s where they must be made. Raises as `prepare_chat` does."""
+    model, file = _voice_file(name)
+    source = Weights(directory).path(model, file)
     converted = converted_directory(directory, _sha256(model, file))
     split_voice(source, converted)
-    return PreparedVoice(directory=converted, config=config)
+    return converted
+
+
+def load_voice(name: str = "joe", directory: Path = DEFAULT_DIRECTORY) -> Synthesiser:
+    """The voice, ready to speak. Raises as `prepare_chat` does."""
+    model, file = _voice_file(name)
+    config = VoiceConfig.parse(Weights(directory).read(model, f"{file}.json"))
+    return Synthesiser(prepare_voice(name, directory), config)
+
+
+def _voice_file(name: str) -> tuple[str, str]:
+    return f"voice-{name}", f"en_US-{name}-medium.onnx"
 
 
 def _sha256(model: str, name: str) -> str:

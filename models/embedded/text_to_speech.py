@@ -6,9 +6,9 @@ import asyncio
 import json
 import unicodedata
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,9 @@ from models.embedded.parts import Speech
 from models.embedded.phonemes import Phonemiser
 from models.embedded.scheduler import Deadline, Job, Scheduler
 from models.embedded.voice_split import DURATION_NOISE, LATENTS, LOG_SCALES, MASK, MEANS, PRIOR_SAMPLE
+from models.onnx import single_threaded_session
 from streaming.audio import Resampler
 from streaming.errors import EngineError
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
 
 _START, _END, _PAD = "^", "$", "_"
 _Floats = npt.NDArray[np.float32]
@@ -94,9 +92,9 @@ class Synthesiser:
     def __init__(self, directory: Path, config: VoiceConfig, chunks: ChunkOptions | None = None) -> None:
         self.config = config
         self._chunks = chunks or ChunkOptions()
-        self._text = _load(directory / "text.onnx")
-        self._flow = _load(directory / "flow.onnx")
-        self._decoder = _load(directory / "decoder.onnx")
+        self._text = single_threaded_session((directory / "text.onnx").read_bytes())
+        self._flow = single_threaded_session((directory / "flow.onnx").read_bytes())
+        self._decoder = single_threaded_session((directory / "decoder.onnx").read_bytes())
 
     def latents(self, ids: list[int], *, speed: float, noise: np.random.Generator) -> _Floats:
         """The decoder's input, shape (1, 192, frames): what is said, how, and how fast."""
@@ -181,26 +179,11 @@ class SmallVoice:
                 job.check()
 
         chunks = self._scheduler.stream(session_id, synthesise, needed_at=needed_at)
-        try:
+        async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
-        finally:
-            await chunks.aclose()
 
     async def close(self) -> None:
         """End the phonemiser's process and let the graphs go."""
         await self._phonemiser.close()
         self._synthesiser = None
-
-
-def _load(path: Path) -> InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # A pattern for each of the many lengths would be kept in memory for good.
-    options.enable_mem_pattern = False
-    session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return session
