@@ -58,6 +58,7 @@ async def _serve(settings: Settings, metrics: Metrics) -> None:
     access = _access_policy(settings)
     socket = bind(settings.host, settings.port)
     traces = _traces(settings, metrics)
+    gateway: Gateway | None = None
     try:
         engine, detectors = load_models(settings)
         gateway = Gateway(
@@ -82,6 +83,8 @@ async def _serve(settings: Settings, metrics: Metrics) -> None:
         raise StartupError(error.message) from None
     finally:
         socket.close()
+        if gateway is not None:
+            await gateway.close()
         if traces is not None:
             await asyncio.to_thread(traces.close)
 

@@ -136,7 +136,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: int | None = None
         self._engine_wanted = asyncio.Event()
-        self._voice_frames: asyncio.Queue[DetectVoice] = asyncio.Queue()
+        self._voice_frames: asyncio.Queue[DetectVoice] = asyncio.Queue()  # bounded by SessionOptions.ahead
         self._voice_room = asyncio.Event()
         self._turn: PredictTurnEnd | None = None
         self._turn_wanted = asyncio.Event()

@@ -83,6 +83,7 @@ class Gateway:
         self._catalogue: Catalogue | None = None
         self._stalls: asyncio.Task[None] | None = None
         self._draining = False
+        self._closed = False
         self._admitted = 0
         self._drivers: set[Driver] = set()
         self._empty = asyncio.Event()
@@ -109,8 +110,10 @@ class Gateway:
             await self._emptied(_FLUSH_SECONDS)
 
     async def close(self) -> None:
-        """Release the engine. Conversations that are still open end."""
-        self._draining = True
+        """Release the engine; does nothing when that is done. Conversations that are still open end."""
+        if self._closed:
+            return
+        self._closed = self._draining = True
         if self._stalls is not None:
             self._stalls.cancel()
             await asyncio.gather(self._stalls, return_exceptions=True)

@@ -33,8 +33,9 @@ PING_BURST = 50.0
 MAX_FRAGMENTS = 1024
 """Frames in one message."""
 
-PARSE_BYTES = 16 * 1024
-"""Parsed without a pause. A read can hold 256 KiB, or 40,000 frames, which would delay every neighbour's audio."""
+PARSE_BYTES = 2 * 1024
+"""Parsed without a pause: 2 ms of the smallest frames. A whole read, 256 KiB, would be 150 ms in which no neighbour is
+heard."""
 
 
 class Allowance:

@@ -1,0 +1,185 @@
+"""The real session over the real server and a real socket, with the echo engine; only the detectors are doubles."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from openai import AsyncOpenAI
+from openai.resources.realtime.realtime import AsyncRealtimeConnection
+
+from models.echo import EchoEngine
+from server.gateway import Detectors, Gateway
+from server.metrics import Metrics
+from server.sessions import Sessions, session_config, session_options
+from server.settings import Settings
+from streaming.engine import Samples
+from tests.server.conftest import Running, Serve
+
+RATE = 24_000
+CHUNK = RATE // 50
+
+
+class Loudness:
+    """Takes whatever is loud for speech."""
+
+    def open(self) -> Loudness:
+        return self
+
+    async def probability(self, frame: Samples) -> float:
+        return 1.0 if float(np.abs(frame).mean()) > 0.01 else 0.0
+
+
+class Sure:
+    """Takes every pause for the end of the turn."""
+
+    async def probability(self, audio: Samples) -> float:
+        return 1.0
+
+
+def echo_gateway(**settings: Any) -> Gateway:
+    chosen = Settings.model_validate(settings)
+    return Gateway(
+        engine=EchoEngine(clock=time.monotonic_ns, max_sessions=8),
+        detectors=Detectors(voice=Loudness(), turns=Sure()),
+        new_session=Sessions(config=session_config(chosen), options=session_options(chosen)),
+        metrics=Metrics(),
+        max_sessions=8,
+    )
+
+
+def connect(server: Running) -> Any:
+    client = AsyncOpenAI(base_url=f"{server.http}/v1", api_key="x")
+    return client.realtime.connect(model="gpt-realtime")
+
+
+def tone(seconds: float) -> bytes:
+    wave = 0.3 * np.sin(2 * np.pi * 300 * np.arange(int(seconds * RATE)) / RATE)
+    return (wave * 32767).astype("<i2").tobytes()
+
+
+def base64_of(pcm: bytes) -> str:
+    return base64.b64encode(pcm).decode()
+
+
+async def until(connection: AsyncRealtimeConnection, kind: str) -> list[Any]:
+    """The events up to the first of `kind`."""
+    events: list[Any] = []
+    async with asyncio.timeout(10):
+        while not events or events[-1].type != kind:
+            events.append(await connection.recv())
+            assert events[-1].type != "error", events[-1]
+    return events
+
+
+async def speak(connection: AsyncRealtimeConnection, pcm: bytes) -> None:
+    """In real time, 20 ms at once."""
+    began = time.monotonic()
+    for number, at in enumerate(range(0, len(pcm), 2 * CHUNK)):
+        await connection.input_audio_buffer.append(audio=base64_of(pcm[at : at + 2 * CHUNK]))
+        await asyncio.sleep(max(0.0, began + (number + 1) * 0.02 - time.monotonic()))
+
+
+async def manual(connection: AsyncRealtimeConnection) -> None:
+    await until(connection, "session.created")
+    await connection.session.update(session={"type": "realtime", "audio": {"input": {"turn_detection": None}}})
+    await until(connection, "session.updated")
+
+
+def audio_of(events: list[Any]) -> bytes:
+    return b"".join(base64.b64decode(event.delta) for event in events if event.type == "response.output_audio.delta")
+
+
+async def test_a_spoken_turn_is_answered_with_its_echo(serve: Serve) -> None:
+    async with serve(echo_gateway()) as server, connect(server) as connection:
+        created = (await until(connection, "session.created"))[-1]
+        assert created.session.model == "muse-echo"
+        speaking = asyncio.create_task(speak(connection, tone(0.8) + bytes(2 * RATE * 2)))
+        events = await until(connection, "response.done")
+        await speaking
+        kinds = [event.type for event in events]
+        order = [
+            "input_audio_buffer.speech_started",
+            "input_audio_buffer.speech_stopped",
+            "input_audio_buffer.committed",
+            "response.created",
+            "response.output_audio.delta",
+            "response.output_audio.done",
+            "response.done",
+        ]
+        assert [kind for kind in dict.fromkeys(kinds) if kind in order] == order
+        done = events[-1].response
+        assert done.status == "completed"
+        latency = json.loads(done.metadata["muse.latency"])
+        total = latency.pop("total_ms")
+        assert sum(latency.values()) == pytest.approx(total, abs=0.5)
+        assert server.count("muse_turn_latency_seconds_count") == 1
+        assert server.count("muse_turn_latency_seconds_sum") * 1000 == pytest.approx(total, abs=0.1)
+
+
+async def test_a_committed_turn_comes_back_sample_by_sample(serve: Serve) -> None:
+    pcm = tone(1.0)
+    async with serve(echo_gateway()) as server, connect(server) as connection:
+        await manual(connection)
+        await connection.input_audio_buffer.append(audio=base64_of(pcm))
+        await connection.input_audio_buffer.commit()
+        await connection.response.create()
+        reply = np.frombuffer(audio_of(await until(connection, "response.done")), "<i2")
+        said = np.frombuffer(pcm, "<i2")
+        assert len(reply) == pytest.approx(len(said), abs=RATE // 50)
+        middle = slice(RATE // 10, RATE // 2)
+        assert np.corrcoef(reply[middle], said[middle])[0, 1] > 0.9
+
+
+async def test_the_reply_is_sent_at_most_the_lead_ahead_of_real_time(serve: Serve) -> None:
+    async with serve(echo_gateway(lead_ms=200)) as server, connect(server) as connection:
+        await manual(connection)
+        await connection.input_audio_buffer.append(audio=base64_of(tone(1.2)))
+        await connection.input_audio_buffer.commit()
+        await connection.response.create()
+        began, sent = None, 0.0
+        async with asyncio.timeout(10):
+            async for event in connection:
+                if event.type == "response.output_audio.delta":
+                    began = began or time.monotonic()
+                    sent += len(base64.b64decode(event.delta)) / (2 * RATE)
+                    assert sent <= time.monotonic() - began + 0.2 + 0.04 + 0.02
+                if event.type == "response.done":
+                    break
+        assert sent > 1.0
+
+
+async def test_a_bad_event_names_itself_and_the_session_goes_on(serve: Serve) -> None:
+    async with serve(echo_gateway()) as server, connect(server) as connection:
+        await manual(connection)
+        await connection.input_audio_buffer.commit(event_id="mine")
+        error = (await connection.recv()).error
+        assert (error.code, error.event_id) == ("input_audio_buffer_commit_empty", "mine")
+        await connection.input_audio_buffer.append(audio=base64_of(tone(0.5)))
+        await connection.input_audio_buffer.commit()
+        await connection.response.create()
+        assert (await until(connection, "response.done"))[-1].response.status == "completed"
+
+
+async def test_audio_faster_than_real_time_is_bounded(serve: Serve) -> None:
+    async with serve(echo_gateway(max_ahead_seconds=2)) as server, connect(server) as connection:
+        await until(connection, "session.created")
+        for _ in range(5):
+            await connection.input_audio_buffer.append(audio=base64_of(bytes(2 * RATE)))
+        async with asyncio.timeout(5):
+            while (event := await connection.recv()).type != "error":
+                pass
+        assert event.error.type == "invalid_request_error"
+
+
+async def test_the_models_are_those_that_the_sdk_lists(serve: Serve) -> None:
+    async with serve(echo_gateway()) as server:
+        client = AsyncOpenAI(base_url=f"{server.http}/v1", api_key="x")
+        assert [model.id async for model in client.models.list()] == ["auto", "muse-echo"]
+        assert (await client.models.retrieve("muse-echo")).id == "muse-echo"
+        await client.close()
