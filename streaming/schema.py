@@ -76,26 +76,6 @@ def decode(hint: Any, value: object, *, path: str = "", strict: bool = True) -> 
         ) from None
 
 
-def merge_patch(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `patch` applied: what is absent stays, objects merge, anything else (null too) replaces.
-
-    An object whose patch changes its `type` is another kind of object, and is replaced whole. Recursion goes no deeper
-    than `base` does.
-    """
-    merged = dict(base)
-    for name, value in patch.items():
-        old = merged.get(name)
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and _same_kind(old, value):
-            merged[name] = merge_patch(old, value)
-        else:
-            merged[name] = value
-    return merged
-
-
-def _same_kind(old: Mapping[str, Any], patch: Mapping[str, Any]) -> bool:
-    return "type" not in patch or patch["type"] == old.get("type")
-
-
 # --- encoding --------------------------------------------------------------------------------------------------------
 
 
@@ -272,15 +252,18 @@ def _choices(allowed: tuple[object, ...]) -> str:
 
 
 def _sequence(args: tuple[Any, ...], strict: bool) -> Decoder:
-    inner = _decoder(args[0], strict)
+    inners = [_decoder(arg, strict) for arg in args if arg is not ...]
+    open_ended = args[-1] is ...
 
     def take(value: object) -> tuple[object, ...]:
         if not isinstance(value, list):
             raise _expected("an array", value)
+        if not open_ended and len(value) != len(inners):
+            raise _RefusedError(f"expected {len(inners)} values, got {len(value)}")
         taken = []
         for index, item in enumerate(value):
             try:
-                taken.append(inner(item))
+                taken.append(inners[0 if open_ended else index](item))
             except _RefusedError as refused:
                 refused.path.append(f"[{index}]")
                 raise

@@ -8,7 +8,8 @@ from dataclasses import replace
 from streaming.config import SessionConfig
 from streaming.engine import EngineInfo
 from streaming.errors import PeerError
-from streaming.schema import from_json, merge_patch, to_json
+from streaming.merge_patch import merge_patch
+from streaming.schema import from_json, to_json
 
 
 def first_config(config: SessionConfig, *, session_id: str, engine: EngineInfo) -> SessionConfig:

@@ -23,7 +23,8 @@ from streaming import server_events as events
 from streaming.client_events import ClientEvent
 from streaming.config import SessionConfig
 from streaming.items import InputText, Message
-from streaming.schema import from_json, merge_patch, to_json
+from streaming.merge_patch import merge_patch
+from streaming.schema import from_json, to_json
 from streaming.server_events import ServerEvent
 from streaming.wire.openai_realtime import decode_client, encode_server
 

@@ -14,7 +14,7 @@ PYTHON = ROOT / ".venv-pipecat" / "bin" / "python"
 
 
 def converse(server: str, *recordings: Path) -> Any:
-    assert PYTHON.exists(), "make pipecat sets its environment up"
+    assert PYTHON.exists(), "make test-setup makes it"
     url = server.replace("http", "ws", 1) + "/v1/realtime"
     script = Path(__file__).with_name("pipecat_turn.py")
     command = [str(part) for part in (PYTHON, script, url, *recordings)]

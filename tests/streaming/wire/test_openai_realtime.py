@@ -23,7 +23,8 @@ from pydantic import BaseModel, TypeAdapter
 from streaming import client_events, config, items
 from streaming.client_events import AppendAudio, ClientEvent, CreateItem, UpdateSession
 from streaming.errors import PeerError
-from streaming.schema import Within, from_json, merge_patch, to_json
+from streaming.merge_patch import merge_patch
+from streaming.schema import Within, from_json, to_json
 from streaming.server_events import AudioDelta, BargeInProgress, ServerEvent, SpeechStarted
 from streaming.wire.openai_realtime import UnknownEvent, decode_client, decode_server, encode_client, encode_server
 
