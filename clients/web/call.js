@@ -7,6 +7,7 @@ import { WIRE_RATE } from "./pcm.js";
 import { Playout } from "./playout.js";
 
 const ROUND_TRIPS_KEPT = 5;
+const ROUND_TRIPS_AT_FIRST = 3;
 /** Marks events that lose a race with the end of the reply that they speak of: the server's error is no news then. */
 const MAY_FAIL = "may-fail";
 
@@ -60,23 +61,24 @@ export class Call {
    * @throws {import("./problems.js").Problem} when it cannot be opened; nothing stays open then
    */
   async open({ speakerId, microphoneId }) {
+    const steps = [
+      () => this.#openPlayout(speakerId),
+      () => microphoneId === null || this.useMicrophone(microphoneId),
+      () => this.#connect(),
+    ];
     try {
-      this.#playout = await Playout.open({ sinkId: speakerId, listener: this.#playoutListener() });
-      if (microphoneId !== null) {
-        await this.useMicrophone(microphoneId);
+      for (const step of steps) {
+        await step();
+        if (this.#closed) {
+          this.close();
+          return;
+        }
       }
-      this.#connection = await Connection.open({
-        onEvent: (event) => this.#receive(event),
-        onClose: (problem) => this.#end(problem),
-      });
     } catch (error) {
       this.close();
       throw error;
     }
-    if (this.#closed) {
-      this.close();
-    }
-    this.#measureNetwork();
+    this.#measureNetwork(ROUND_TRIPS_AT_FIRST);
   }
 
   get isOpen() {
@@ -107,12 +109,15 @@ export class Call {
   async useMicrophone(deviceId) {
     const opened = await Microphone.open({
       deviceId,
-      onChunk: (chunk) => this.#ready && this.#connection.sendAudio(chunk),
+      onChunk: (chunk) => this.#ready && this.#connection?.sendAudio(chunk),
       onLost: (problem) => this.#end(problem),
     });
     this.#microphone?.close();
     this.#microphone = opened;
     opened.mute(this.#muted);
+    if (this.#closed) {
+      this.close();
+    }
   }
 
   /** @param {string} deviceId */
@@ -150,6 +155,18 @@ export class Call {
     this.#microphone?.close();
     this.#playout?.close();
     this.#connection = this.#microphone = this.#playout = null;
+  }
+
+  /** @param {string} speakerId */
+  async #openPlayout(speakerId) {
+    this.#playout = await Playout.open({ sinkId: speakerId, listener: this.#playoutListener() });
+  }
+
+  async #connect() {
+    this.#connection = await Connection.open({
+      onEvent: (event) => this.#receive(event),
+      onClose: (problem) => this.#end(problem),
+    });
   }
 
   /** @param {Error} problem */
@@ -249,7 +266,7 @@ export class Call {
     }
     this.#show(this.#latencies.addServer(id, parseServerParts(metadata?.["muse.latency"])));
     this.#settle();
-    this.#measureNetwork();
+    this.#measureNetwork(1);
   }
 
   /** @param {{phase: "onset" | "dismissed" | "decided", response_id: string}} event */
@@ -340,10 +357,13 @@ export class Call {
     }
   }
 
-  async #measureNetwork() {
-    const roundTrip = await measureRoundTrip();
-    if (roundTrip !== null) {
-      this.#roundTrips = [...this.#roundTrips, roundTrip].slice(-ROUND_TRIPS_KEPT);
+  /** @param {number} times */
+  async #measureNetwork(times) {
+    for (let time = 0; time < times; time += 1) {
+      const roundTrip = await measureRoundTrip();
+      if (roundTrip !== null) {
+        this.#roundTrips = [...this.#roundTrips, roundTrip].slice(-ROUND_TRIPS_KEPT);
+      }
     }
   }
 }

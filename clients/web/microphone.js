@@ -68,6 +68,7 @@ export class Microphone {
   }
 
   close() {
+    this.#node.port.onmessage = null;
     this.#track.onended = null;
     this.#node.port.postMessage("stop");
     this.#stream.getTracks().forEach((track) => track.stop());

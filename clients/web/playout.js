@@ -116,6 +116,7 @@ export class Playout {
   }
 
   close() {
+    this.#node.port.onmessage = null;
     this.#node.port.postMessage({ type: "close" });
     this.#context.close();
   }

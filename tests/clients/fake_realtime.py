@@ -29,6 +29,8 @@ RATE = 24_000
 FRAME = RATE * 2 // 25
 """Bytes in 40 ms of the wire's PCM."""
 LEAD_SECONDS = 0.4
+ROUND_TRIP_SECONDS = 0.025
+"""How far away the server pretends to be."""
 LOUD = 0.02
 ONSET_SECONDS = 0.1
 DECISION_SECONDS = 0.4
@@ -117,6 +119,7 @@ def _app(fake: FakeServer) -> FastAPI:
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
+        await asyncio.sleep(ROUND_TRIP_SECONDS)
         return {"status": "ok"}
 
     @app.get("/readyz")

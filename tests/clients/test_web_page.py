@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.clients import microphone
-from tests.clients.fake_realtime import LATENCY, RATE, FakeServer, Script, Turn, running
+from tests.clients.fake_realtime import LATENCY, RATE, ROUND_TRIP_SECONDS, FakeServer, Script, Turn, running
 from tests.clients.microphone import Launch, Recording, Samples, silence, write_wav
 
 pytestmark = pytest.mark.browser
@@ -152,6 +152,7 @@ def assert_bars_add_up(page: Page) -> None:
     server = sum(LATENCY.values())
     assert abs(total - server - parts["Capture"] - parts["Network"] - parts["Playout"]) <= 2
     assert parts["Capture"] >= 20, "a chunk is 20 ms"
+    assert 1000 * ROUND_TRIP_SECONDS <= parts["Network"] <= 1000 * ROUND_TRIP_SECONDS + 50
     assert parts["Playout"] > 0
     widths = newest.evaluate_all("all => all.map(one => one.offsetWidth)")
     assert np.corrcoef(widths, segments)[0, 1] > 0.99
@@ -378,6 +379,8 @@ def test_a_key_is_asked_for_only_when_the_server_wants_one(
     expect(muse.page.get_by_label("API key")).to_be_focused()
     muse.page.keyboard.type("sk-wrong")
     muse.page.keyboard.press("Enter")
+    muse.state("connecting")
+    muse.state("error")
     expect(muse.page.get_by_label("API key")).to_be_focused()
     muse.page.keyboard.type("sk-right")
     muse.page.keyboard.press("Enter")
@@ -420,8 +423,10 @@ def test_with_reduced_motion_nothing_moves(visit: Callable[..., Opened], asker: 
 
 
 METER_WIDTH = """canvas => {
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+  copy.drawImage(canvas, 0, 0);
   const row = Math.round(canvas.height * 3 / 4);
-  const pixels = canvas.getContext("2d").getImageData(0, row, canvas.width, 1).data;
+  const pixels = copy.getImageData(0, row, canvas.width, 1).data;
   return pixels.filter((value, index) => index % 4 === 3 && value > 0).length;
 }"""
 
