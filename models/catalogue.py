@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from models.embedded.parts import ChatModel
     from models.embedded.scheduler import Scheduler
 
-_MOST_REPLICAS = 8
-"""Replies that the small chat model writes at once; each holds about 10 MB."""
+_REPLICAS_PER_CORE = 2
+"""Replies that the small chat model has in the making; each holds about 40 MB."""
 
 EngineKind = Literal["embedded", "echo", "scripted"]
 
@@ -99,7 +99,7 @@ def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
     voice = SmallVoice(settings.voice, lambda: load_voice(settings.voice, settings.models_dir), scheduler, Phonemiser())
     engine = EmbeddedEngine(
         ears=ears,
-        chat=_chat(settings, scheduler),
+        chat=_chat(settings, scheduler, workers),
         voice=voice,
         clock=clock,
         max_sessions=settings.max_sessions,
@@ -109,7 +109,7 @@ def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
     return Models(engine=engine, voice=SileroDetector(weights), turns=turns)
 
 
-def _chat(settings: EngineSettings, scheduler: Scheduler) -> ChatModel:
+def _chat(settings: EngineSettings, scheduler: Scheduler, workers: int) -> ChatModel:
     if settings.chat_url is not None:
         from models.embedded.chat_http import HttpChatModel
 
@@ -121,7 +121,7 @@ def _chat(settings: EngineSettings, scheduler: Scheduler) -> ChatModel:
     return SmallChatModel(
         lambda: prepare_chat(settings.models_dir),
         scheduler,
-        replicas=min(settings.max_sessions, _MOST_REPLICAS),
+        replicas=min(settings.max_sessions, workers * _REPLICAS_PER_CORE),
         instructions=settings.instructions,
     )
 

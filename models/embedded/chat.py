@@ -31,7 +31,7 @@ class ChatOptions:
     """
 
     max_tokens: int = 96
-    long_enough: int = 40
+    long_enough: int = 24
     history: int = 256
     temperature: float = 0.0
     top_k: int = 20
@@ -101,7 +101,8 @@ class _Loaded:
     def __init__(self, directory: Path, replicas: int, options: ChatOptions, instructions: str) -> None:
         import ctranslate2
 
-        ctranslate2.set_random_seed(options.seed)
+        if options.temperature:
+            ctranslate2.set_random_seed(options.seed)
         self.tokenizer: Tokenizer = load_tokenizer(directory / "tokenizer.json")
         self.replicas = replicas
         self.generator = ctranslate2.Generator(

@@ -39,6 +39,7 @@ NOT_HEARD = "Sorry, I didn't catch that."
 NO_ANSWER = "Sorry, I have no answer to that."
 
 _CLAUSES_AHEAD = 4
+_WORDS_AHEAD = 512
 _SLOWEST, _FASTEST = 0.25, 1.5
 
 
@@ -90,10 +91,11 @@ class Reply:
         """Emit the reply's events, the last of them ReplyEnded. Raises EngineError where a model fails."""
         clauses: asyncio.Queue[Clause | None] = asyncio.Queue(_CLAUSES_AHEAD)
         words = await self._words()
+        written: asyncio.Queue[ChatEvent | None] = asyncio.Queue(_WORDS_AHEAD)
         if self._command.speaks:
-            await gather_all(self._write(words, clauses), self._speak(clauses))
+            await gather_all(self._think(words, written), self._write(written, clauses), self._speak(clauses))
         else:
-            await self._write(words, None)
+            await gather_all(self._think(words, written), self._write(written, None))
         await self._wanted.wait()
         ended = self._ended or ChatEnded(reason="completed", input_tokens=0, output_tokens=0)
         await self._emit(
@@ -134,26 +136,38 @@ class Reply:
             await self._stage("transcribe", heard.ended)
         return heard.text
 
-    async def _write(
-        self, words: AsyncGenerator[ChatEvent, None], clauses: asyncio.Queue[Clause | None] | None
-    ) -> None:
-        """Emit the words as they come; hand the clauses that they make to the voice."""
-        spoken, cutter = SpokenText(), ClauseCutter()
-        called = False
+    async def _think(self, words: AsyncGenerator[ChatEvent, None], written: asyncio.Queue[ChatEvent | None]) -> None:
+        """Take the words as fast as they are written: a model must not be held while its words are being spoken.
+
+        A provisional reply's words are taken one by one, as `_write` needs them.
+        """
         async with aclosing(words):
             async for event in words:
-                match event:
-                    case ChatBegun():
-                        await self._stage("queue", self._parts.clock())
-                    case TextDelta():
-                        text = spoken.push(event.text) if self._command.speaks else event.text
-                        await self._add(text, cutter, clauses)
-                    case ToolCall():
-                        called = True
-                        await self._wanted.wait()
-                        await self._call(event)
-                    case ChatEnded():
-                        self._ended = event
+                await written.put(event)
+                if not self._wanted.is_set():
+                    await written.join()
+        await written.put(None)
+
+    async def _write(
+        self, written: asyncio.Queue[ChatEvent | None], clauses: asyncio.Queue[Clause | None] | None
+    ) -> None:
+        """Emit the words; hand the clauses that they make to the voice."""
+        spoken, cutter = SpokenText(), ClauseCutter()
+        called = False
+        while event := await written.get():
+            match event:
+                case ChatBegun():
+                    await self._stage("queue", self._parts.clock())
+                case TextDelta():
+                    text = spoken.push(event.text) if self._command.speaks else event.text
+                    await self._add(text, cutter, clauses)
+                case ToolCall():
+                    called = True
+                    await self._wanted.wait()
+                    await self._call(event)
+                case ChatEnded():
+                    self._ended = event
+            written.task_done()
         await self._add(spoken.flush(), cutter, clauses)
         if not self._text_length and not called:
             await self._add(NO_ANSWER, cutter, clauses)
@@ -171,7 +185,7 @@ class Reply:
         await self._emit(ReplyText(response_id=self._command.response_id, text=text))
         for clause in cutter.push(text):
             await self._hand_over(clause, clauses)
-            await self._wanted.wait()
+            await self._wanted.wait()  # a provisional reply goes no further than its first clause
 
     async def _hand_over(self, clause: Clause, clauses: asyncio.Queue[Clause | None] | None) -> None:
         if clause.end == len(clause.text):
