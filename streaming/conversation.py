@@ -43,14 +43,12 @@ class Conversation:
         """The id of the newest item."""
         return self._order[-1] if self._order else None
 
-    def get(self, item_id: str, *, param: str = "item_id") -> Item:
-        """An item, without its audio. Raises PeerError `item_not_found`."""
+    def get(self, item_id: str, *, param: str = "item_id", code: str = "item_not_found") -> Item:
+        """An item, without its audio. Raises PeerError `code` where there is none."""
         try:
             return self._items[item_id]
         except KeyError:
-            raise PeerError(
-                f"there is no item {item_id!r} in the conversation", code="item_not_found", param=param
-            ) from None
+            raise PeerError(f"there is no item {item_id!r} in the conversation", code=code, param=param) from None
 
     def add(self, item: Item, *, after: str | None = None) -> str | None:
         """Add an item after `after` ("root": first, None: last). Returns the id of the item before it.
@@ -87,8 +85,8 @@ class Conversation:
             self._items[item.id] = item
 
     def delete(self, item_id: str) -> None:
-        """Remove an item. Raises PeerError `item_not_found`."""
-        self.get(item_id)
+        """Remove an item. Raises PeerError where there is none."""
+        self.get(item_id, code="item_delete_invalid_item_id")
         self._order.remove(item_id)
         del self._items[item_id]
         self._drop_audio(item_id)
@@ -102,8 +100,8 @@ class Conversation:
             self._drop_audio(next(iter(self._audio)))
 
     def with_audio(self, item_id: str, form: AudioFormat) -> Item:
-        """An item with its audio in `form`, where that is still kept. Raises PeerError `item_not_found`."""
-        item = self.get(item_id)
+        """An item with its audio in `form`, where that is still kept. Raises PeerError where there is none."""
+        item = self.get(item_id, code="item_retrieve_invalid_item_id")  # the code that pipecat looks for
         if item_id not in self._audio or not isinstance(item, Message):
             return item
         kept, audio = self._audio[item_id]

@@ -235,7 +235,7 @@ class Session:
             self._transcripts.commit(item_id, len(samples) / form.rate)
 
     def _truncate(self, event: TruncateItem, now: int) -> None:
-        self._conversation.get(event.item_id)
+        self._conversation.get(event.item_id, code="item_truncate_invalid_item_id")
         reply = self._responses.truncatable(event.item_id)
         if reply is None or event.content_index != 0 or not reply.plan.speaks:
             raise PeerError(

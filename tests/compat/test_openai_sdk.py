@@ -268,7 +268,8 @@ async def test_items_are_created_retrieved_truncated_and_deleted(server: str) ->
         await item.delete(item_id="item_a")
         assert (await caller.until("conversation.item.deleted")).item_id == "item_a"
         await item.retrieve(item_id="item_a", event_id="gone")
-        assert (await caller.until("error")).error.event_id == "gone"
+        error = (await caller.until("error")).error
+        assert (error.code, error.event_id) == ("item_retrieve_invalid_item_id", "gone")
 
         await caller.connection.response.create()
         reply = (await caller.until("response.done")).response.output[0]

@@ -441,7 +441,7 @@ def test_a_response_beside_the_conversation_leaves_no_trace_in_it() -> None:
     assert sim.session.backlog > 0  # the conversation's reply goes on
     item_id = beside.output[0].id or ""
     sim.send(RetrieveItem(item_id=item_id))
-    assert errors(sim) == [("item_not_found", "item_id", None)]
+    assert errors(sim) == [("item_retrieve_invalid_item_id", "item_id", None)]
 
 
 def test_clear_forgets_the_audio() -> None:
@@ -507,9 +507,13 @@ def test_function_calls_travel() -> None:
         (CancelResponse(event_id="e"), "response_cancel_not_active", "response_id"),
         (CancelResponse(response_id="nope", event_id="e"), "response_cancel_not_active", "response_id"),
         (ClearOutputAudio(event_id="e"), "response_cancel_not_active", "response_id"),
-        (RetrieveItem(item_id="nope", event_id="e"), "item_not_found", "item_id"),
-        (DeleteItem(item_id="nope", event_id="e"), "item_not_found", "item_id"),
-        (TruncateItem(item_id="nope", content_index=0, audio_end_ms=1, event_id="e"), "item_not_found", "item_id"),
+        (RetrieveItem(item_id="nope", event_id="e"), "item_retrieve_invalid_item_id", "item_id"),
+        (DeleteItem(item_id="nope", event_id="e"), "item_delete_invalid_item_id", "item_id"),
+        (
+            TruncateItem(item_id="nope", content_index=0, audio_end_ms=1, event_id="e"),
+            "item_truncate_invalid_item_id",
+            "item_id",
+        ),
         (UpdateSession(session={"output_modalities": []}, event_id="e"), "invalid_value", "session.output_modalities"),
         (
             UpdateSession(session={"audio": {"input": {"format": {"type": "audio/pcm", "rate": 16000}}}}, event_id="e"),
