@@ -84,8 +84,11 @@ def _field_names(cls: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(cls))
 
 
+_ATOMS = frozenset((str, int, float, bool, type(None)))
+
+
 def _encode(value: object, omit_none: bool) -> Any:
-    if value is None or isinstance(value, str | int | float):
+    if type(value) in _ATOMS:
         return value
     if isinstance(value, bytes):
         return binascii.b2a_base64(value, newline=False).decode("ascii")
