@@ -17,8 +17,8 @@ from server.app import create_app
 from server.auth import AccessPolicy, is_loopback
 from server.engines import load_models
 from server.errors import StartupError
-from server.gateway import Gateway
-from server.listener import Server, bind, url_of
+from server.gateway import Detectors, Gateway
+from server.listener import Server, bind
 from server.logging import start_logging
 from server.metrics import Metrics
 from server.sessions import Sessions, session_config, session_options
@@ -56,37 +56,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _serve(settings: Settings, metrics: Metrics) -> None:
     access = _access_policy(settings)
-    socket = bind(settings.host, settings.port)
-    traces = _traces(settings, metrics)
-    gateway: Gateway | None = None
-    try:
-        engine, detectors = load_models(settings)
-        gateway = Gateway(
-            engine=engine,
-            detectors=detectors,
-            new_session=Sessions(config=session_config(settings), options=session_options(settings), traces=traces),
-            metrics=metrics,
-            max_sessions=settings.max_sessions,
-            first_event=settings.first_event_seconds,
-        )
-        await gateway.start()
-        app = create_app(gateway, access=access, limits=WebSocketLimits(send_buffer=settings.send_buffer_bytes))
-        server = Server(
-            app, gateway, max_message_bytes=settings.max_message_bytes, drain_seconds=settings.drain_seconds
-        )
-        _log.info("ready", extra={"fields": {"url": url_of(socket, settings.host), "model": engine.info.model}})
-        # uvicorn raises the signals that stopped it again when it is done: they have been obeyed.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        await server.serve([socket])
-    except EngineError as error:
-        raise StartupError(error.message) from None
-    finally:
-        socket.close()
-        if gateway is not None:
-            await gateway.close()
-        if traces is not None:
-            await asyncio.to_thread(traces.close)
+    with bind(settings.host, settings.port) as listener:
+        traces = _traces(settings, metrics)
+        gateway: Gateway | None = None
+        try:
+            gateway = _gateway(settings, metrics, traces)
+            await gateway.start()
+            app = create_app(gateway, access=access, limits=WebSocketLimits(send_buffer=settings.send_buffer_bytes))
+            server = Server(
+                app, gateway, max_message_bytes=settings.max_message_bytes, drain_seconds=settings.drain_seconds
+            )
+            # When it is done, uvicorn raises the signals that stopped it once more: they have been obeyed.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: None)
+            await server.serve([listener])
+        except EngineError as error:
+            raise StartupError(error.message) from None
+        finally:
+            if gateway is not None:
+                await gateway.close()
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
+
+
+def _gateway(settings: Settings, metrics: Metrics, traces: TraceFiles | None) -> Gateway:
+    models = load_models(settings)
+    return Gateway(
+        engine=models.engine,
+        detectors=Detectors(voice=models.voice, turns=models.turns),
+        new_session=Sessions(config=session_config(settings), options=session_options(settings), traces=traces),
+        metrics=metrics,
+        max_sessions=settings.max_sessions,
+        first_event=settings.first_event_seconds,
+    )
 
 
 def _read_settings(arguments: Sequence[str] | None) -> Settings:

@@ -42,9 +42,9 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket, host: str) -> str:
-    """Where a person finds the server that listens there."""
-    port = listener.getsockname()[1]
+def url_of(listener: socket.socket) -> str:
+    """Where the server that listens there is found."""
+    host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -81,6 +81,12 @@ class Server(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
         super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        for listener in sockets or []:
+            _log.info("ready", extra={"fields": {"url": url_of(listener), "models": ",".join(self._gateway.models)}})
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then stop."""

@@ -9,6 +9,10 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.catalogue import EngineKind
+from models.instructions import DEFAULT_INSTRUCTIONS
+from models.weights import DEFAULT_DIRECTORY
+
 PREFIX = "MUSE_"
 
 
@@ -25,18 +29,20 @@ class Settings(BaseSettings):
         default=(), description="origins, comma-separated, whose pages may connect besides the server's own; * is any"
     )
 
-    engine: Literal["embedded", "echo", "scripted"] = Field(default="embedded", description="which engine answers")
-    models_dir: Path = Field(default=Path(".models"), description="where `python -m models fetch` put the models")
+    engine: EngineKind = Field(default="embedded", description="which engine answers: embedded, echo or scripted")
+    models_dir: Path = Field(default=DEFAULT_DIRECTORY, description="where `python -m models fetch` put the models")
+    workers: int | None = Field(default=None, ge=1, description="cores that the models may use; all by default")
+    speech_model: str = Field(default="whisper-base", description="the embedded model that hears")
+    language: str = Field(default="en", description="the language that it hears")
+    voice: str = Field(default="joe", description="the embedded voice that speaks")
     chat_url: str | None = Field(
-        default=None,
-        description="an OpenAI-compatible URL, such as http://host:8001/v1, that writes the replies",
+        default=None, description="an OpenAI-compatible URL, such as http://host:8001/v1, that writes the replies"
     )
-    chat_model: str | None = Field(default=None, description="the model's name at MUSE_CHAT_URL")
-    chat_api_key: SecretStr | None = Field(default=None, description="the key for MUSE_CHAT_URL")
+    chat_model: str = Field(default="", description="the model's name at MUSE_CHAT_URL; its first by default")
+    chat_api_key: SecretStr = Field(default=SecretStr(""), description="the key for MUSE_CHAT_URL")
 
     instructions: str = Field(
-        default="You are Muse, a friendly voice assistant. Answer in one or two short spoken sentences.",
-        description="what replies are told to be, until a client sets its own",
+        default=DEFAULT_INSTRUCTIONS, description="what replies are told to be, until a client sets its own"
     )
     turn_detection: Literal["semantic_vad", "server_vad", "none"] = Field(
         default="semantic_vad", description="how turns end, until a client sets its own"
@@ -85,7 +91,7 @@ def describe() -> str:
 
 def _default(field: FieldInfo) -> str:
     default = field.default
-    if default is None or default == ():
+    if default in (None, (), "", SecretStr("")):
         return "default: none"
     if isinstance(default, bool):
         return f"default: {int(default)}"

@@ -9,7 +9,7 @@ from server.listener import bind, url_of
 def test_a_free_port_is_bound() -> None:
     with bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        assert url_of(listener, "127.0.0.1") == f"http://127.0.0.1:{port}"
+        assert url_of(listener) == f"http://127.0.0.1:{port}"
 
 
 def test_an_address_in_use_is_named() -> None:

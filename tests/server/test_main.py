@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
+from server import engines
 from server.__main__ import main
 from server.settings import Settings
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +83,51 @@ def test_a_directory_that_cannot_be_written_is_named(
     (tmp_path / "file").touch()
     monkeypatch.setenv("MUSE_RECORD_DIR", str(tmp_path / "file" / "traces"))
     assert "cannot record into" in failure(capsys, "--port", "0")
+
+
+def test_an_altered_model_file_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    for model, name in (("silero-vad", "silero_vad.onnx"), ("smart-turn", "smart-turn-v3.2-cpu.onnx")):
+        (tmp_path / model).mkdir()
+        (tmp_path / model / name).write_bytes(b"altered")
+    monkeypatch.setenv("MUSE_MODELS_DIR", str(tmp_path))
+    line = failure(capsys, "--port", "0")
+    assert ".onnx" in line
+    assert hashlib.sha256(b"altered").hexdigest() in line
+
+
+def test_a_missing_package_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def build_models(*_: object) -> None:
+        raise ModuleNotFoundError(name="onnxruntime")
+
+    monkeypatch.setattr(engines, "build_models", build_models)
+    assert "muse-voice[embedded]" in failure(capsys, "--port", "0")
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[str]]:
+    """`python -m server` with the echo engine on a free port."""
+    command = [sys.executable, "-m", "server", "--engine", "echo", "--port", "0"]
+    environment = os.environ | {"MUSE_LOG_JSON": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(process: subprocess.Popen[str], sent: signal.Signals) -> None:
+    assert process.stderr is not None
+    url = ""
+    while not url:
+        url = json.loads(process.stderr.readline()).get("url", "")
+    with connect(url.replace("http", "ws") + "/v1/realtime") as client:
+        assert json.loads(client.recv())["type"] == "session.created"
+        process.send_signal(sent)
+        assert json.loads(client.recv())["error"]["code"] == "server_restarting"
+        with pytest.raises(ConnectionClosed):
+            client.recv()
+        assert client.close_code == 1012
+    assert process.wait(10) == 0
+    assert "Traceback" not in process.stderr.read()
