@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-import wave
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 import soxr
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from tests.clients.microphone import Launch, Recording, Samples
+from benchmarks.recordings import DIRECTORY, SAMPLE_RATE, recordings
+from tests.clients.microphone import Launch, Recording, Samples, chromium_arguments
+from tests.clients.muse_page import MusePage, Visit, open_page
 
-RECORDINGS = Path(__file__).parents[2] / ".testdata" / "pocketsphinx"
+ROOT = Path(__file__).parents[2]
 
 
-def absent(what: str) -> None:
+def absent(what: str) -> NoReturn:
     """Skip, or fail where everything must be there."""
     if os.environ.get("CI"):
         pytest.fail(f"{what} (CI)")
@@ -31,7 +33,6 @@ def chromium() -> str:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         absent("Chromium is not installed")
-    assert path is not None
     return path
 
 
@@ -40,12 +41,11 @@ def recording() -> Recording:
     """`recording(name, rate)`: a person speaking, float32 in [-1, 1), at that rate."""
 
     def load(name: str, rate: int) -> Samples:
-        path = RECORDINGS / name
-        if not path.exists():
-            absent(f"the recording {name} has not been fetched")
-        with wave.open(str(path)) as file:
-            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
-            return np.asarray(soxr.resample(samples, file.getframerate(), rate), np.float32)
+        try:
+            [found] = recordings(ROOT / DIRECTORY, names=[name])
+        except FileNotFoundError as error:
+            absent(str(error))
+        return np.asarray(soxr.resample(found.samples, SAMPLE_RATE, rate), np.float32)
 
     return load
 
@@ -63,7 +63,7 @@ def launch(playwright: Playwright, chromium: str) -> Iterator[Launch]:
 
     def start(wav: Path | None) -> Browser:
         if wav not in browsers:
-            browsers[wav] = playwright.chromium.launch(executable_path=chromium, args=_arguments(wav))
+            browsers[wav] = playwright.chromium.launch(executable_path=chromium, args=chromium_arguments(wav))
         return browsers[wav]
 
     yield start
@@ -71,19 +71,18 @@ def launch(playwright: Playwright, chromium: str) -> Iterator[Launch]:
         browser.close()
 
 
-def _arguments(wav: Path | None) -> list[str]:
-    arguments = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ]
-    if wav is not None:
-        arguments += [
-            "--use-fake-device-for-media-stream",
-            "--use-fake-ui-for-media-stream",
-            f"--use-file-for-fake-audio-capture={wav}%noloop",
-        ]
-    return arguments
+@pytest.fixture
+def visit_at() -> Iterator[Visit]:
+    """`visit_at(browser, url, **options)`: the page, opened; at the end none may have complained."""
+    visits: list[MusePage] = []
+
+    def go(browser: Browser, url: str, **options: object) -> MusePage:
+        muse = open_page(browser, url, **options)
+        visits.append(muse)
+        return muse
+
+    yield go
+    complaints = [text for muse in visits for text in muse.complaints]
+    for muse in visits:
+        muse.page.context.close()
+    assert complaints == []

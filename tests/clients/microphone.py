@@ -34,3 +34,14 @@ def write_wav(path: Path, *parts: Samples) -> Path:
 def silence(seconds: float) -> Samples:
     """At RATE."""
     return np.zeros(round(seconds * RATE), np.float32)
+
+
+def chromium_arguments(wav: Path | None) -> list[str]:
+    """What to start Chromium with so that `wav` is its microphone, from the beginning in each call."""
+    quiet = ("no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
+    hears = (
+        "use-fake-device-for-media-stream",
+        "use-fake-ui-for-media-stream",
+        f"use-file-for-fake-audio-capture={wav}%noloop",
+    )
+    return [f"--{name}" for name in ("no-sandbox", "disable-gpu", *quiet, *(hears if wav else ()))]
