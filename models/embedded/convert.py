@@ -70,6 +70,8 @@ def _convert(gguf_path: Path, out_dir: Path) -> None:
     from gguf import GGUFReader
 
     reader = GGUFReader(gguf_path)
+    if _field(reader, "general.architecture") != "llama":
+        raise EngineError("the chat model's architecture is not llama", code="model_invalid")
     tokenizer = build_tokenizer(reader)
     tokenizer.save(str(out_dir / "tokenizer.json"))
     spec = _build_spec(reader)
@@ -118,8 +120,6 @@ def build_tokenizer(reader: GGUFReader) -> Tokenizer:
 def _build_spec(reader: GGUFReader) -> Any:
     from ctranslate2.specs import TransformerDecoderModelSpec, common_spec
 
-    if _field(reader, "general.architecture") != "llama":
-        raise EngineError("the chat model's architecture is not llama", code="model_invalid")
     # The file's query and key rows are already permuted for interleaved rotary positions.
     spec = TransformerDecoderModelSpec.from_config(
         int(_field(reader, "llama.block_count")),

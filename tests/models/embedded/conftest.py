@@ -1,0 +1,20 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from models.embedded.scheduler import Scheduler
+
+MODELS = Path(__file__).parents[3] / ".models"
+
+
+@pytest.fixture
+def models_dir() -> Path:
+    return MODELS
+
+
+@pytest.fixture
+async def scheduler() -> AsyncIterator[Scheduler]:
+    shared = Scheduler(workers=2, max_sessions=4)
+    yield shared
+    await shared.close()

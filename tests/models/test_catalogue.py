@@ -1,0 +1,34 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from models.catalogue import EngineKind, EngineSettings, build_models
+
+
+@pytest.mark.parametrize("kind", ["echo", "scripted"])
+async def test_engines_without_models_need_no_files(kind: EngineKind) -> None:
+    models = build_models(kind, EngineSettings(max_sessions=1))
+    await models.engine.start()
+    session = await models.engine.open("s")
+    await session.close()
+    await models.engine.close()
+    assert models.engine.info.output_rate == 24_000
+
+
+async def test_their_detectors_go_by_loudness() -> None:
+    models = build_models("echo", EngineSettings())
+    stream = models.voice.open()
+    assert await stream.probability(np.zeros(512, np.float32)) == 0
+    assert await stream.probability(np.full(512, 0.1, np.float32)) == 1
+    assert await models.turns.probability(np.zeros(512, np.float32)) == 1
+
+
+def test_no_runtime_is_imported_before_its_engine_is_asked_for() -> None:
+    program = (
+        "import sys; from models.catalogue import *; build_models('echo', EngineSettings());"
+        "print(*{'ctranslate2', 'onnxruntime', 'tokenizers', 'gguf', 'onnx', 'httpx'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
