@@ -138,6 +138,11 @@ class Reply:
         """How much of the reply has been heard, by the pace."""
         return self.playout.heard(now=now) * 1000 // self._format.rate
 
+    @property
+    def sent_milliseconds(self) -> int:
+        """How much of the reply has been sent; nobody can have heard more."""
+        return self.playout.sent * 1000 // self._format.rate
+
     def truncate(self, milliseconds: int) -> str:
         """The words in the first `milliseconds`; the conversation keeps those, and that much audio."""
         samples = min(milliseconds * self._format.rate // 1000, self.playout.sent)

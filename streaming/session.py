@@ -243,11 +243,11 @@ class Session:
                 code="invalid_value",
                 param="item_id" if reply is None else "content_index",
             )
-        heard = reply.heard_milliseconds(now=now)
-        # One frame of grace: the client's clock and ours do not tick together.
-        if event.audio_end_ms > heard + self._core.options.frame // 1_000_000:
+        # The client knows best what it has played; what it was not sent, it cannot have.
+        sent = reply.sent_milliseconds
+        if event.audio_end_ms > sent:
             raise PeerError(
-                f"audio_end_ms is {event.audio_end_ms}, but only {heard} ms of the item can have been heard",
+                f"audio_end_ms is {event.audio_end_ms}, but only {sent} ms of the item have been sent",
                 code="invalid_value",
                 param="audio_end_ms",
             )

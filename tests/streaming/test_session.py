@@ -565,7 +565,7 @@ def test_a_second_response_is_refused_and_the_first_is_intact() -> None:
     assert len(sim.audio_of(done.response.id)) == 8 * 48_000
 
 
-def test_truncating_past_what_was_heard_is_refused() -> None:
+def test_truncating_past_what_can_have_been_heard_is_refused() -> None:
     sim = reply_under_way()
     item_id = next(d.item_id for d in sim.of(AudioDelta))
     sim.send(TruncateItem(item_id=item_id, content_index=0, audio_end_ms=7000, event_id="e"))

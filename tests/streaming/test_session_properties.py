@@ -145,7 +145,7 @@ def check_audio(sim: Simulation) -> None:
             before += len(delta.delta)
         total_ms = before // 48
         cuts = [cut.audio_end_ms for cut in sim.of(ItemTruncated) if cut.item_id == sent[0][1].item_id]
-        assert all(cut <= total_ms + 40 for cut in cuts)
+        assert all(cut <= total_ms for cut in cuts)
 
 
 def test_a_trace_that_was_changed_does_not_replay() -> None:
