@@ -250,23 +250,24 @@ class Driver:
             await asyncio.sleep(0)  # a client that floods takes turns with the others
 
     async def _hear_engine(self) -> None:
-        lost = EngineLost(message="The engine has ended the conversation.")
-        try:
-            async for event in self._models.engine.events():
-                self._count_failure(event)
-                self._feed(event)
-                await self._engine_wanted.wait()
-        except Exception:
-            _log.exception("engine failed")
-            lost = EngineLost(message="The engine has failed.")
-        self._count_failure(lost)
-        self._feed(lost)
+        events = aiter(self._models.engine.events())
+        event: EngineEvent | None = None
+        while not isinstance(event, EngineLost):
+            await self._engine_wanted.wait()
+            try:
+                event = await anext(events, EngineLost(message="The engine has ended the conversation."))
+            except Exception:
+                _log.exception("engine failed")
+                event = EngineLost(message="The engine has failed.")
+            self._count_failure(event)
+            self._feed(event)
 
     async def _detect_voice(self) -> None:
         while True:
             frame = await self._voice_frames.get()
             probability = await self._models.voice.probability(frame.audio)
             self._feed(VoiceProbability(end=frame.end, probability=probability))
+            await asyncio.sleep(0)  # nor does one that sends a minute of silence at once hold them up
 
     async def _predict_turns(self) -> None:
         while True:

@@ -11,6 +11,7 @@ import uvloop
 from server.driver import MAX_BACKLOG, MAX_VOICE_FRAMES, ConnectionOverError, Driver, Models
 from server.metrics import Metrics
 from streaming.client_events import AppendAudio, CreateResponse, UpdateSession
+from streaming.core import Output
 from streaming.engine import (
     DetectVoice,
     EngineLost,
@@ -23,6 +24,7 @@ from streaming.engine import (
 from streaming.errors import PeerError
 from streaming.observations import CloseSession, SpeculationEnded, Underrun
 from streaming.server_events import AudioCommitted, ErrorEvent, ResponseDone, SpeechStarted, SpeechStopped
+from streaming.session import Input
 from tests.server.fakes import (
     SILENCE,
     FakeConnection,
@@ -238,13 +240,28 @@ async def test_the_engine_is_not_read_while_the_backlog_is_long() -> None:
         await until(lambda: rig.engine.read == 3)
 
 
-@pytest.mark.parametrize("ending", [None, RuntimeError("gone")])
-async def test_a_lost_engine_is_told_to_the_session(ending: Exception | None) -> None:
+@pytest.mark.parametrize("ending", [None, RuntimeError("gone"), EngineLost(message="gone")])
+async def test_a_lost_engine_is_told_to_the_session_once(ending: Exception | EngineLost | None) -> None:
     async with running(Rig()) as rig:
         rig.engine.queue.put_nowait(ending)
+        rig.engine.queue.put_nowait(None)
         await until(lambda: any(isinstance(event, EngineLost) for event in rig.session.received))
+        await asyncio.sleep(0.01)
         assert rig.count("muse_engine_errors_total", code="engine_lost") == 1
+        assert sum(isinstance(event, EngineLost) for event in rig.session.received) == 1
         assert not rig.run.done()
+
+
+async def test_a_defect_met_by_an_engine_event_is_not_the_engines() -> None:
+    def script(event: Input) -> list[Output]:
+        assert not isinstance(event, ReplyText), "session defect"
+        return []
+
+    async with running(Rig(session=FakeSession(script=script))) as rig:
+        rig.engine.queue.put_nowait(ReplyText(response_id="r", text="x"))
+        with pytest.raises(AssertionError, match="session defect"):
+            await rig.over()
+        assert rig.count("muse_engine_errors_total", code="engine_lost") == 0
 
 
 async def test_the_timer_rings_when_it_is_due_and_not_before() -> None:
