@@ -210,7 +210,6 @@ class App {
     setText("talk-label", hearing ? "Stop" : "Start talking");
     element("talk").classList.toggle("on", hearing);
     element("mute").setAttribute("aria-pressed", `${this.#muted}`);
-    setText("mute-label", this.#muted ? "Unmute" : "Mute");
     element("stop-reply").disabled = !["thinking", "muse-speaking"].includes(this.#state);
     element("problem").hidden = this.#state !== "error";
   }
@@ -239,11 +238,11 @@ class App {
 
   #showAudioFacts() {
     if (this.#call) {
-      const { heard, underruns, late, dropped } = this.#call.audioFacts;
+      const { heard, underruns, framesDropped, chunksDropped } = this.#call.audioFacts;
       setText("heard", `${heard.toFixed(1)} s`);
       setText("underruns", `${underruns}`);
-      setText("late", `${late}`);
-      setText("dropped", `${dropped}`);
+      setText("frames-dropped", `${framesDropped}`);
+      setText("chunks-dropped", `${chunksDropped}`);
     }
   }
 

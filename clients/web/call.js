@@ -94,10 +94,14 @@ export class Call {
     return { user: this.#microphone?.analyser, muse: this.#playout?.analyser };
   }
 
-  /** @returns {{heard: number, underruns: number, late: number, dropped: number}} seconds heard, and counts */
+  /** @returns {{heard: number, underruns: number, framesDropped: number, chunksDropped: number}} seconds, and counts */
   get audioFacts() {
-    const { heard = 0, underruns = 0, late = 0 } = this.#playout ?? {};
-    return { heard, underruns, late, dropped: this.#connection?.dropped ?? 0 };
+    return {
+      heard: this.#playout?.heard ?? 0,
+      underruns: this.#playout?.underruns ?? 0,
+      framesDropped: this.#playout?.dropped ?? 0,
+      chunksDropped: this.#connection?.dropped ?? 0,
+    };
   }
 
   /**
@@ -177,7 +181,7 @@ export class Call {
     }
   }
 
-  /** @param {{type: string}} event from the server */
+  /** @param {import("./connection.js").RealtimeEvent} event from the server */
   #receive(event) {
     if (!this.#closed) {
       Call.#handlers[event.type]?.(this, event);
@@ -253,7 +257,10 @@ export class Call {
     }
   }
 
-  /** @param {{id: string, status: string, status_details?: {reason?: string}, metadata?: Record<string, string>}} response */
+  /**
+   * @param {{id: string, status: string, status_details?: {reason?: string}, metadata?: Record<string, string>}}
+   *   response
+   */
   #onReplyDone({ id, status, status_details: details, metadata }) {
     if (this.#reply?.id === id) {
       this.#reply.done = true;

@@ -6,6 +6,8 @@ import { closeProblem, problems } from "./problems.js";
 const MAX_UNSENT_BYTES = 256 * 1024;
 const KEY_STORED_AS = "muse.key";
 
+/** @typedef {{type: string, [field: string]: unknown}} RealtimeEvent */
+
 const SESSION = {
   type: "realtime",
   output_modalities: ["audio"],
@@ -36,7 +38,7 @@ export class Connection {
   }
 
   /**
-   * @param {{onEvent: (event: {type: string}) => void, onClose: (problem: import("./problems.js").Problem) => void}}
+   * @param {{onEvent: (event: RealtimeEvent) => void, onClose: (problem: import("./problems.js").Problem) => void}}
    *   listener `onClose` is called once, and not after `close`
    * @returns {Promise<Connection>}
    * @throws {import("./problems.js").Problem} when the server will not take the call
@@ -55,7 +57,7 @@ export class Connection {
     return connection;
   }
 
-  /** @param {{type: string}} event a client event */
+  /** @param {RealtimeEvent} event a client event */
   send(event) {
     if (this.#socket.readyState === WebSocket.OPEN) {
       this.#socket.send(JSON.stringify(event));
@@ -97,7 +99,7 @@ function openSocket() {
  * @returns {Promise<import("./problems.js").Problem>}
  */
 async function whyRefused(key) {
-  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const headers = new Headers(key ? { Authorization: `Bearer ${key}` } : {});
   try {
     for (const path of ["/v1/models", "/readyz"]) {
       const { status, headers: answer } = await fetch(path, { headers, cache: "no-store" });
@@ -129,7 +131,7 @@ export async function measureRoundTrip() {
     return null;
   }
   const whole = performance.now() - sent;
-  const [timing] = performance.getEntriesByName(url, "resource");
+  const [timing] = /** @type {PerformanceResourceTiming[]} */ (performance.getEntriesByName(url, "resource"));
   performance.clearResourceTimings();
   return timing?.requestStart ? timing.responseStart - timing.requestStart : whole;
 }

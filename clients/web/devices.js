@@ -53,7 +53,9 @@ function closeWhenLeft(menu) {
 function fill(select, devices, kind) {
   const chosen = select.value;
   const named = devices.filter((device) => device.kind === kind && device.deviceId && device.deviceId !== "default");
-  const options = named.map(({ deviceId, label }, index) => new Option(label || `${KINDS[kind]} ${index + 1}`, deviceId));
+  const options = named.map(
+    ({ deviceId, label }, index) => new Option(label || `${KINDS[kind]} ${index + 1}`, deviceId),
+  );
   select.replaceChildren(new Option("System default", ""), ...options);
   select.value = named.some(({ deviceId }) => deviceId === chosen) ? chosen : "";
 }

@@ -192,7 +192,12 @@ export class JitterBuffer {
     this.#emit({ type: "flushed", items });
   }
 
-  /** Move the gain one sample towards `goal`, at full scale in `seconds`. @param {number} goal @param {number} seconds */
+  /**
+   * Move the gain one sample towards `goal`.
+   *
+   * @param {number} goal
+   * @param {number} seconds that the whole way from 0 to 1 takes
+   */
   #approach(goal, seconds) {
     const step = 1 / (seconds * this.#rate);
     this.#gain = this.#gain < goal ? Math.min(goal, this.#gain + step) : Math.max(goal, this.#gain - step);

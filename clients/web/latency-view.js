@@ -1,12 +1,17 @@
-/** Draws the turns' latencies: the newest as a stacked bar with its legend, the ones before it as thin bars, all as a table. */
+/**
+ * Draws the turns' latencies: the newest as a stacked bar with its legend, the ones before it as thin bars, and all of
+ * them as a table.
+ */
 
 import { PARTS } from "./latency.js";
 
 const BARS = 6;
+const ROWS = 100;
 const SCALE_STEP_MS = 500;
 
 export class LatencyView {
   #elements;
+  #count = 0;
 
   /**
    * @param {{panel: HTMLElement, total: HTMLElement, median: HTMLElement, p95: HTMLElement, bars: HTMLElement,
@@ -18,7 +23,10 @@ export class LatencyView {
     elements.legend.replaceChildren(...PARTS.map(legendEntry));
   }
 
-  /** @param {import("./latency.js").Turn[]} turns at least one, oldest first @param {{median: number, p95: number}} summary */
+  /**
+   * @param {import("./latency.js").Turn[]} turns at least one, oldest first
+   * @param {{median: number, p95: number}} summary of the totals
+   */
   show(turns, { median, p95 }) {
     const { panel, total, bars, table, marker, legend } = this.#elements;
     const newest = turns.at(-1);
@@ -33,7 +41,9 @@ export class LatencyView {
     bars.replaceChildren(...shown.map((turn) => bar(turn, scale)));
     marker.style.insetInlineStart = `${(100 * median) / scale}%`;
     newest.parts.forEach(({ ms }, index) => fillLegend(legend.children[index], ms));
-    table.tBodies[0].prepend(row(turns.length, newest));
+    this.#count += 1;
+    table.tBodies[0].prepend(row(this.#count, newest));
+    table.tBodies[0].rows[ROWS]?.remove();
   }
 }
 

@@ -9,6 +9,7 @@ export class Microphone {
   #stream;
   #context;
   #node;
+  /** Seconds. */
   #resamplerDelay = 0;
 
   /** @param {MediaStream} stream @param {AudioContext} context @param {AudioWorkletNode} node */
@@ -58,7 +59,8 @@ export class Microphone {
 
   /** Milliseconds from the sound to the chunk that carries it: the device, the resampler and the chunk itself. */
   get latency() {
-    const device = this.#track.getSettings().latency ?? this.#context.baseLatency;
+    const settings = /** @type {MediaTrackSettings & {latency?: number}} */ (this.#track.getSettings());
+    const device = settings.latency ?? this.#context.baseLatency;
     return 1000 * (device + this.#resamplerDelay + CHUNK_SECONDS);
   }
 
@@ -76,7 +78,7 @@ export class Microphone {
   }
 
   /** @param {{chunk?: ArrayBuffer, delay?: number}} message @param {(chunk: ArrayBuffer) => void} onChunk */
-  #receive({ chunk, delay }, onChunk) {
+  #receive({ chunk, delay = 0 }, onChunk) {
     if (chunk) {
       onChunk(chunk);
     } else {

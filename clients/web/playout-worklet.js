@@ -1,4 +1,9 @@
-/** In the audio thread: plays what the page pushes, and reports what has been heard. */
+/**
+ * In the audio thread: plays what the page pushes, and reports what has been heard.
+ *
+ * @typedef {(import("./jitter-buffer.js").BufferEvent | {type: "progress", id: string, played: number})
+ *   & {time: number}} PlayoutReport  `time`: when, on the context's clock, in seconds
+ */
 
 import { JitterBuffer } from "./jitter-buffer.js";
 
@@ -20,7 +25,7 @@ class PlayoutProcessor extends AudioWorkletProcessor {
     const current = this.#buffer.current;
     if (current && currentTime >= this.#nextProgress) {
       this.#nextProgress = currentTime + PROGRESS_SECONDS;
-      this.port.postMessage({ type: "progress", ...current });
+      this.port.postMessage({ type: "progress", ...current, time: currentTime });
     }
     return this.#running;
   }

@@ -5,8 +5,8 @@ import { problems } from "./problems.js";
 
 /**
  * @typedef {object} PlayoutListener
- * @property {(itemId: string, waited: number) => void} onStarted  the first sound of an item is heard, `waited` ms after it
- *   arrived
+ * @property {(itemId: string, waited: number) => void} onStarted  the first sound of an item is heard, `waited` ms
+ *   after it arrived
  * @property {(itemId: string, samples: number) => void} onHeard  so many samples of the item have been heard
  * @property {(itemId: string, samples: number) => void} onFinished  the item was heard to its end
  * @property {(items: import("./jitter-buffer.js").Heard[]) => void} onFlushed  playing was cut short
@@ -23,8 +23,10 @@ export class Playout {
   /** Samples heard in finished and interrupted items, then in the item being played. */
   #heardBefore = 0;
   #heardNow = 0;
+  /** How often a reply's audio ran out before its end. */
   underruns = 0;
-  late = 0;
+  /** Frames that were not played: they came after an interruption, or did not fit. */
+  dropped = 0;
 
   /** @param {AudioContext} context @param {AudioWorkletNode} node @param {PlayoutListener} listener */
   constructor(context, node, listener) {
@@ -78,7 +80,7 @@ export class Playout {
    */
   push(responseId, itemId, delta) {
     if (responseId !== this.#response) {
-      this.late += 1;
+      this.dropped += 1;
       return 0;
     }
     if (!this.#arrivals.has(itemId)) {
@@ -121,7 +123,7 @@ export class Playout {
     this.#context.close();
   }
 
-  /** @param {import("./jitter-buffer.js").BufferEvent & {time: number}} event */
+  /** @param {import("./playout-worklet.js").PlayoutReport} event */
   #receive(event) {
     switch (event.type) {
       case "started":
@@ -141,6 +143,9 @@ export class Playout {
         break;
       case "underrun":
         this.underruns += 1;
+        break;
+      case "overflow":
+        this.dropped += 1;
         break;
     }
   }

@@ -22,7 +22,8 @@ export const problems = Object.freeze({
       "This address cannot use a microphone",
       "Browsers allow it only over HTTPS or on localhost. Open the page that way.",
     ),
-  unsupported: () => new Problem("This browser cannot play live audio", "It lacks AudioWorklet. Try a current browser."),
+  unsupported: () =>
+    new Problem("This browser cannot play live audio", "It lacks AudioWorklet. Try a current browser."),
   microphoneDenied: () =>
     new Problem("The microphone is blocked", `Allow it in the browser's address bar, then try again. ${OR_TYPE}`),
   microphoneMissing: () => new Problem("No microphone found", `Connect one, then try again. ${OR_TYPE}`),
@@ -36,7 +37,8 @@ export const problems = Object.freeze({
   unreachable: () => new Problem("Muse cannot be reached", "Check that the server is running, then try again."),
   lost: () => new Problem("The connection was lost", "Check your network, then try again."),
   refused: () => new Problem("The server ended the call", "It may have reached a limit. Try again."),
-  key: () => new Problem("This server asks for a key", "Enter the API key that its owner gave you.", { needsKey: true }),
+  key: () =>
+    new Problem("This server asks for a key", "Enter the API key that its owner gave you.", { needsKey: true }),
   unknown: () => new Problem("Something unexpected happened", "Try again, or reload the page."),
 });
 

@@ -6,6 +6,7 @@
  *   "fail"} Event
  */
 
+/** @type {Partial<Record<Event, State>>} */
 const ANY_TIME = { stop: "idle", fail: "error" };
 
 /** @type {Record<State, Partial<Record<Event, State>>>} */

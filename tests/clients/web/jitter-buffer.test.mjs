@@ -104,7 +104,10 @@ test("the reply after a flush plays at full level", () => {
   player.buffer.flush();
   player.push("b", 200);
   assert.equal(player.play(60).at(-1), 0.5);
-  assert.deepEqual(player.named("started").map(({ id }) => id), ["a", "b"]);
+  assert.deepEqual(
+    player.named("started").map(({ id }) => id),
+    ["a", "b"],
+  );
 });
 
 test("items play one after the other without a gap", () => {
@@ -113,7 +116,10 @@ test("items play one after the other without a gap", () => {
   player.push("b", 80, 0.5);
   player.play(20);
   assert.ok(player.play(120).every((sample) => Math.abs(sample - 0.5) < 1e-6));
-  assert.deepEqual(player.named("finished").map(({ id }) => id), ["a"]);
+  assert.deepEqual(
+    player.named("finished").map(({ id }) => id),
+    ["a"],
+  );
   assert.deepEqual(player.named("underrun"), []);
 });
 
@@ -150,7 +156,9 @@ test("heard never exceeds what was pushed, whatever happens", () => {
       }
     }
     const heard = new Map();
-    const settled = player.events.flatMap((event) => (event.type === "flushed" ? event.items : event.type === "finished" ? [event] : []));
+    const settled = player.events.flatMap((event) =>
+      event.type === "flushed" ? event.items : event.type === "finished" ? [event] : [],
+    );
     settled.forEach(({ id, played }) => heard.set(id, (heard.get(id) ?? 0) + played));
     heard.forEach((samples, id) => assert.ok(samples <= pushed.get(id)));
   }

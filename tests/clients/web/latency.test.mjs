@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { PARTS, TurnLatencies, parseServerParts, percentile, roundToSum, turnOf } from "../../../clients/web/latency.js";
+import {
+  PARTS,
+  TurnLatencies,
+  parseServerParts,
+  percentile,
+  roundToSum,
+  turnOf,
+} from "../../../clients/web/latency.js";
 
 const SERVER = { endpointing: 210.4, queue: 0.3, transcribe: 35.3, think: 80.4, write: 20.2, voice: 55.5, send: 0.9 };
 const LOCAL = { capture: 31.3, network: 1.4, playout: 82.7 };
@@ -37,14 +44,20 @@ test("a turn's whole milliseconds add up to its total exactly", () => {
   const turn = turnOf({ ...SERVER, ...LOCAL });
   assert.equal(turn.total, 518);
   assert.equal(sum(turn), turn.total);
-  assert.deepEqual(turn.parts.map(({ key }) => key), PARTS.map(({ key }) => key));
+  assert.deepEqual(
+    turn.parts.map(({ key }) => key),
+    PARTS.map(({ key }) => key),
+  );
 });
 
 test("rounding keeps the sum and moves no part by a whole unit", () => {
   for (let round = 0; round < 200; round += 1) {
     const values = Array.from({ length: 10 }, (_, index) => ((round * 7919 + index * 104729) % 100000) / 313);
     const rounded = roundToSum(values);
-    assert.equal(rounded.reduce((a, b) => a + b), Math.round(values.reduce((a, b) => a + b)));
+    assert.equal(
+      rounded.reduce((a, b) => a + b),
+      Math.round(values.reduce((a, b) => a + b)),
+    );
     rounded.forEach((ms, index) => assert.ok(Math.abs(ms - values[index]) < 1));
   }
 });
@@ -52,7 +65,13 @@ test("rounding keeps the sum and moves no part by a whole unit", () => {
 test("percentiles are nearest-rank", () => {
   assert.equal(percentile([30], 0.95), 30);
   assert.equal(percentile([4, 1, 3, 2], 0.5), 2);
-  assert.equal(percentile(Array.from({ length: 100 }, (_, index) => index + 1), 0.95), 95);
+  assert.equal(
+    percentile(
+      Array.from({ length: 100 }, (_, index) => index + 1),
+      0.95,
+    ),
+    95,
+  );
 });
 
 test("a turn is complete when both halves have come, in either order", () => {

@@ -17,7 +17,13 @@ test("the user's words grow, and the final ones replace them", () => {
   assert.equal(lines.get("u").state, "pending");
   transcript.append("u", "user", "turn of");
   transcript.complete("u", "user", "Turn off the light.");
-  assert.deepEqual(lines.get("u"), { id: "u", speaker: "user", text: "Turn off the light.", heard: 19, state: "spoken" });
+  assert.deepEqual(lines.get("u"), {
+    id: "u",
+    speaker: "user",
+    text: "Turn off the light.",
+    heard: 19,
+    state: "spoken",
+  });
 });
 
 test("lines keep the order in which items were added", () => {
