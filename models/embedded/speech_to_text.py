@@ -34,7 +34,7 @@ _MAX_REPEATS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Hypothesis:
+class Hypothesis:
     """What was heard in one window."""
 
     tokens: Sequence[int]
@@ -63,7 +63,7 @@ class SpeechToText:
 
     def warm_up(self) -> None:
         """Run the model once, so that the first caller does not wait for memory to be touched."""
-        self._hear(np.zeros(SAMPLE_RATE, dtype=np.float32), self._start_tokens(None), window=_SHORTEST_WINDOW)
+        self.hear(np.zeros(SAMPLE_RATE, dtype=np.float32), self._start_tokens(None), window=_SHORTEST_WINDOW)
 
     def transcribe(self, audio: Samples, *, language: str | None = None, prompt: str | None = None) -> str:
         """The words in `audio` (mono at 16 kHz, of any length), stripped; empty where there are none.
@@ -84,7 +84,7 @@ class SpeechToText:
             return ""
         window = max(_SHORTEST_WINDOW, audio.size / SAMPLE_RATE + _WINDOW_MARGIN)
         for seconds in (window, (window + _FULL_WINDOW) / 2, _FULL_WINDOW):
-            heard = self._hear(audio, prompt, window=seconds)
+            heard = self.hear(audio, prompt, window=seconds)
             if _is_silence(heard):
                 return ""
             if not heard.cut_off and not repeats(heard.tokens):
@@ -92,7 +92,7 @@ class SpeechToText:
         text: str = self._tokenizer.decode(list(heard.tokens), skip_special_tokens=True)
         return re.sub(r"\s+", " ", text).strip()
 
-    def _hear(self, audio: Samples, prompt: list[int], *, window: float) -> _Hypothesis:
+    def hear(self, audio: Samples, prompt: list[int], *, window: float) -> Hypothesis:
         """Decode greedily what a window of that many seconds, the audio and then silence, holds."""
         # The encoder halves the number of frames, so it must be even.
         frames = 2 * int(window * FRAMES_PER_SECOND / 2)
@@ -109,7 +109,7 @@ class SpeechToText:
             return_no_speech_prob=True,
         )[0]
         tokens = result.sequences_ids[0]
-        return _Hypothesis(tokens, result.scores[0], result.no_speech_prob, cut_off=len(tokens) >= most)
+        return Hypothesis(tokens, result.scores[0], result.no_speech_prob, cut_off=len(tokens) >= most)
 
     def _start_tokens(self, language: str | None) -> list[int]:
         """The tokens that ask for a transcript without timestamps."""
@@ -143,7 +143,7 @@ def _primary(tag: str) -> str:
     return re.split("[-_]", tag, maxsplit=1)[0].lower()
 
 
-def _is_silence(heard: _Hypothesis) -> bool:
+def _is_silence(heard: Hypothesis) -> bool:
     """Whether the words are made up.
 
     Whisper's doubt and the words' likelihood are needed together: on noise the first is .58 and more and the second

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.recordings import DIRECTORY, recordings
-from models.embedded.speech_to_text import SpeechToText, repeats, split_at_pauses
+from models.embedded.speech_to_text import Hypothesis, SpeechToText, repeats, split_at_pauses
 from models.features import SAMPLE_RATE
 from models.weights import Weights
 from streaming.engine import Samples
@@ -118,3 +118,20 @@ def test_a_region_is_no_other_language_and_an_unknown_one_is_refused(model: Spee
     with pytest.raises(EngineError, match="tlh") as error:
         model.transcribe(silence, language="tlh")
     assert error.value.code == "language_unsupported"
+
+
+@pytest.mark.models
+def test_what_repeats_itself_is_heard_again_in_a_longer_window(
+    model: SpeechToText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows: list[float] = []
+
+    def hear(self: SpeechToText, audio: Samples, prompt: list[int], *, window: float) -> Hypothesis:
+        windows.append(window)
+        tokens = [2425] * 30 if window < 30 else [2425]
+        return Hypothesis(tokens, score=-0.1, no_speech=0.0, cut_off=False)
+
+    monkeypatch.setattr(SpeechToText, "hear", hear)
+    text = model.transcribe(noise(3, 0.1))
+    assert windows == [10.0, 20.0, 30.0]
+    assert len(text.split()) == 1
