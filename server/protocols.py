@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
-    from websockets.frames import Frame
 
 REQUEST_SECONDS = 10.0
 """A request's head arrives within this."""
@@ -30,7 +31,7 @@ PINGS_PER_SECOND = 10.0
 PING_BURST = 50.0
 """Control frames (pings and pongs) that a client may send."""
 
-MAX_FRAGMENTS = 1024
+MAX_FRAGMENTS = 2**16
 """Frames in one message."""
 
 PARSE_BYTES = 2 * 1024
@@ -109,11 +110,22 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_deadline = None
 
 
+class PoliteServerProtocol(ServerProtocol):
+    """Takes a close in the middle of a fragmented message for the goodbye that it is (RFC 6455, 5.4 and 5.5.1)."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Handle one frame."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket on which control frames, fragments and closing are bounded."""
+    """A WebSocket on which control frames, fragments and closing are bounded. There is no compression."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.conn = PoliteServerProtocol(max_size=self.config.ws_max_size, logger=self.logger)
         self._controls = Allowance(PINGS_PER_SECOND, PING_BURST)
         self._unparsed = bytearray()
         self._lingering: asyncio.TimerHandle | None = None

@@ -67,9 +67,19 @@ async def freed(server: Running) -> None:
         (bytes([0xC1, 0x80]) + bytes(4), 1002),  # a reserved bit
         (frame(PING) * 100, 1008),
         (frame(0xA) * 100, 1008),
-        (frame(TEXT, b"{", fin=False) + frame(CONTINUATION, fin=False) * 5000, 1009),
+        (frame(TEXT, b"{", fin=False) + frame(CONTINUATION, fin=False) * 70_000, 1009),
+        (frame(TEXT, b"{", fin=False) + frame(CLOSE, struct.pack("!H", 1000)), 1000),
     ],
-    ids=["bad UTF-8", "bad opcode", "unmasked", "reserved bit", "pings", "pongs", "empty fragments"],
+    ids=[
+        "bad UTF-8",
+        "bad opcode",
+        "unmasked",
+        "reserved bit",
+        "pings",
+        "pongs",
+        "empty fragments",
+        "close in a message",
+    ],
 )
 async def test_abuse_is_closed_with_its_code(serve: Serve, sent: bytes, code: int) -> None:
     async with serve(fake_gateway()) as server:
