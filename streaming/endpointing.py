@@ -10,7 +10,7 @@ Positions and lengths are sample counts at DETECTOR_RATE.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from streaming.config import ServerVad, TurnDetection
@@ -73,18 +73,6 @@ ENDPOINTING: Mapping[tuple[Voice, Signal], tuple[Voice, Act]] = {
 }
 
 
-_ASKS = tuple(ms * MS for ms in (128, 256, 512, 1024, 2048))
-
-# Measured on recordings of people: docs/benchmarks.md gives the false cuts and the waits of each row.
-_MEDIUM = ((0.9, 192 * MS), (0.5, 320 * MS), (0.1, 1600 * MS)), 4000 * MS
-_SEMANTIC = {
-    "high": (((0.9, 128 * MS), (0.5, 192 * MS), (0.1, 800 * MS)), 2000 * MS),
-    "medium": _MEDIUM,
-    "auto": _MEDIUM,
-    "low": (((0.9, 320 * MS), (0.5, 640 * MS), (0.1, 3200 * MS)), 8000 * MS),
-}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpointing:
     """When a voice is speech and when a silence ends the turn. Lengths are in samples.
@@ -114,8 +102,7 @@ class Endpointing:
                 longest=setting.silence_duration_ms * MS,
                 longest_turn=longest_turn,
             )
-        steps, longest = _SEMANTIC[setting.eagerness]
-        return cls(asks=_ASKS, steps=steps, longest=longest, longest_turn=longest_turn)
+        return replace(_SEMANTIC[setting.eagerness], longest_turn=longest_turn)
 
     def silence_needed(self, probability: float | None) -> int:
         """How much silence ends a turn that the model calls complete with this probability."""
@@ -124,6 +111,22 @@ class Endpointing:
                 if probability >= least:
                     return silence
         return self.longest
+
+
+def _semantic(*, asks: tuple[int, ...], steps: tuple[tuple[float, int], ...], longest: int) -> Endpointing:
+    """The same in milliseconds."""
+    in_samples = tuple((probability, silence * MS) for probability, silence in steps)
+    return Endpointing(asks=tuple(ask * MS for ask in asks), steps=in_samples, longest=longest * MS)
+
+
+# Chosen on recordings of people: docs/benchmarks.md gives the waits and the false cuts of each.
+_AUTO = _semantic(asks=(192, 384, 768, 1536), steps=((0.9, 320), (0.5, 384), (0.1, 768)), longest=4000)
+_SEMANTIC = {
+    "high": _semantic(asks=(128, 256, 512, 1024), steps=((0.9, 256), (0.5, 320), (0.1, 640)), longest=2000),
+    "auto": _AUTO,
+    "medium": _AUTO,
+    "low": _semantic(asks=(256, 512, 1024, 2048), steps=((0.9, 512), (0.5, 768), (0.1, 2048)), longest=8000),
+}
 
 
 @dataclass(slots=True)

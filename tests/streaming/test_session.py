@@ -101,13 +101,13 @@ def test_the_events_of_a_turn_come_in_the_order_of_the_protocol() -> None:
         "input_audio_buffer.committed",
         "conversation.item.added",
         "conversation.item.done",
+        "conversation.item.input_audio_transcription.delta",
+        "conversation.item.input_audio_transcription.completed",
         "response.created",
         "response.output_item.added",
         "response.content_part.added",
         "response.output_audio_transcript.delta",
         "response.output_audio.delta",
-        "conversation.item.input_audio_transcription.delta",
-        "conversation.item.input_audio_transcription.completed",
         "response.output_audio.done",
         "response.output_audio_transcript.done",
         "response.content_part.done",
@@ -304,9 +304,9 @@ def test_a_client_that_ducks_by_itself_is_told_each_moment() -> None:
 
 
 def test_a_user_who_goes_on_before_the_reply_is_heard_takes_the_turn_back() -> None:
-    sim = Simulation(script=Script(first_audio_ms=600))
+    sim = Simulation(script=Script(first_audio_ms=900))
     sim.speak(800)
-    sim.silence(300)
+    sim.silence(440)
     assert len(sim.of(ResponseCreated)) == 1
     assert sim.of(AudioDelta) == []
     sim.speak(400)
@@ -338,7 +338,7 @@ def test_where_a_reply_may_not_be_interrupted_the_turn_is_answered_after_it() ->
 
 def test_a_reply_that_ends_under_the_user_s_speech_leaves_an_ordinary_turn() -> None:
     sim = Simulation(script=Script(seconds=2.0))
-    turn(sim, silence=1500)
+    turn(sim, silence=1700)
     assert sim.session.backlog < 0.4
     sim.script.words = ""
     sim.speak(600)
