@@ -60,26 +60,27 @@ def speech_to_text(model: SpeechToText, clips: Sequence[Recording]) -> None:
 
 def voice_activity(weights: Weights, clips: Sequence[Recording]) -> None:
     detector = SileroDetector(weights)
-    silence = np.zeros(VOICE_FRAME, dtype=np.float32)
-    (voiced,) = recordings(names=["cities-7"])
-    speech = voiced.samples[DETECTOR_RATE:][:VOICE_FRAME]
+    (clip,) = recordings(names=["cities-8"])
+    speech = clip.samples[DETECTOR_RATE:]
+    silence = np.zeros_like(speech)
 
-    async def frames(sessions: int, frame: Samples) -> list[float]:
+    async def frames(sessions: int, audio: Samples) -> list[float]:
         streams = [detector.open() for _ in range(sessions)]
         times = []
-        for _ in range(200):
+        for at in range(0, audio.size - VOICE_FRAME, VOICE_FRAME):
+            frame = audio[at : at + VOICE_FRAME]
             start = time.perf_counter()
             await asyncio.gather(*(stream.probability(frame) for stream in streams))
             times.append(1e3 * (time.perf_counter() - start))
         return times
 
-    for label, sessions, frame in (
+    for label, sessions, audio in (
         ("1 silent session", 1, silence),
         ("1 speaking", 1, speech),
         ("16 silent", 16, silence),
         ("16 speaking", 16, speech),
     ):
-        times = asyncio.run(frames(sessions, frame))
+        times = asyncio.run(frames(sessions, audio))
         print(f"voice activity, {label}: {_spread(times)} a frame")
     for gain in (1.0, 0.05):
         lost, total = asyncio.run(_gate_losses(detector, Silero(weights), clips, gain))
