@@ -49,7 +49,12 @@ class EmbeddedEngine(TurnBasedEngine):
 
     async def start(self) -> None:
         """See `Engine.start`."""
-        await gather_all(self._ears.start(), self._chat.start(), self._voice.start())
+        try:
+            await gather_all(self._ears.start(), self._chat.start(), self._voice.start())
+        except BaseException:
+            # CTranslate2 aborts a process that exits with a model loaded.
+            await self._stop()
+            raise
 
     def _new_session(
         self, session_id: str, queue: EventQueue, on_closed: Callable[[TurnBasedSession], None]

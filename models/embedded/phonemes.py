@@ -65,7 +65,14 @@ class Phonemiser:
         process = self._process
         if process is None or process.returncode is not None:
             process = self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", str(self._program), stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_LONGEST_LINE
+                sys.executable,
+                "-I",
+                str(self._program),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=DEVNULL,
+                limit=_LONGEST_LINE,
+                start_new_session=True,  # Ctrl-C is for the server, which still has turns to finish
             )
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the child was started without pipes")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from models.catalogue import EngineKind, EngineSettings, build_models
+from streaming.errors import EngineError
 
 
 @pytest.mark.parametrize("kind", ["echo", "scripted"])
@@ -23,6 +24,15 @@ async def test_their_detectors_go_by_loudness() -> None:
     assert await stream.probability(np.zeros(512, np.float32)) == 0
     assert await stream.probability(np.full(512, 0.1, np.float32)) == 1
     assert await models.turns.probability(np.zeros(512, np.float32)) == 1
+
+
+@pytest.mark.models
+async def test_a_chat_url_takes_the_place_of_the_small_chat_model() -> None:
+    engine = build_models("embedded", EngineSettings(chat_url="http://127.0.0.1:9/v1")).engine
+    assert engine.info.tools
+    with pytest.raises(EngineError, match="chat model cannot be reached"):
+        await engine.start()
+    assert not build_models("embedded", EngineSettings()).engine.info.tools
 
 
 def test_no_runtime_is_imported_before_its_engine_is_asked_for() -> None:

@@ -45,12 +45,14 @@ class FakeChat:
         self.requests: list[ChatRequest] = []
         self.words_written = 0
         self.closed = 0
+        self.released = False
         self.fail_after: int | None = None
         self.calls: list[ToolCall] = []
 
     async def start(self) -> None: ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        self.released = True
 
     async def stream(self, request: ChatRequest, *, needed_at: Deadline) -> AsyncGenerator[ChatEvent, None]:
         self.requests.append(request)
@@ -83,8 +85,11 @@ class FakeVoice:
         self.speeds: list[float] = []
         self.deadlines: list[int] = []
         self.defect = False
+        self.missing = False
 
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        if self.missing:
+            raise EngineError("no voice")
 
     async def close(self) -> None: ...
 

@@ -28,7 +28,7 @@ from streaming.engine import (
     Transcript,
     TranscriptFailed,
 )
-from streaming.errors import EngineBusyError
+from streaming.errors import EngineBusyError, EngineError
 from tests.models import virtual_time
 from tests.models.embedded.fakes import FakeChat, FakeEars, FakeVoice
 
@@ -383,6 +383,15 @@ async def test_audio_is_asked_for_by_the_moment_the_listener_runs_dry(world: Wor
     seconds = [(at - first_audio) / 1e9 for at in world.voice.deadlines[1:]]
     assert world.voice.deadlines[0] == asked
     assert seconds == pytest.approx([0.3 * number for number in range(1, 10)])
+
+
+@scenario
+async def test_an_engine_that_cannot_start_releases_what_it_had_loaded(world: World) -> None:
+    world.voice.missing = True
+    with pytest.raises(EngineError, match="no voice"):
+        async with world.talk():
+            pass
+    assert world.chat.released
 
 
 @scenario
