@@ -35,7 +35,7 @@ models: .venv/.base  ## Fetch the embedded models, about 500 MB, once.
 	$(BIN)/python -m models fetch
 
 test-setup: .venv/.dev models .venv-pipecat/.installed  ## Set up what the tests need beyond the code.
-	$(BIN)/python -m benchmarks.recordings fetch
+	$(BIN)/python -m benchmarks.fetch_recordings
 	@sh tests/install_chromium.sh
 
 clean:  ## Remove every environment, model and test recording.

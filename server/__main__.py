@@ -62,7 +62,12 @@ async def _serve(settings: Settings, metrics: Metrics) -> None:
         try:
             gateway = _gateway(settings, metrics, traces)
             await gateway.start()
-            app = create_app(gateway, access=access, limits=WebSocketLimits(send_buffer=settings.send_buffer_bytes))
+            app = create_app(
+                gateway,
+                access=access,
+                limits=WebSocketLimits(send_buffer=settings.send_buffer_bytes),
+                recording=traces is not None,
+            )
             server = Server(
                 app, gateway, max_message_bytes=settings.max_message_bytes, drain_seconds=settings.drain_seconds
             )

@@ -18,9 +18,17 @@ from server.transports.openai_websocket import WebSocketLimits, realtime_router
 
 
 def create_app(
-    gateway: Gateway, *, access: AccessPolicy, limits: WebSocketLimits | None = None, page: Path = PAGE
+    gateway: Gateway,
+    *,
+    access: AccessPolicy,
+    limits: WebSocketLimits | None = None,
+    page: Path = PAGE,
+    recording: bool = False,
 ) -> FastAPI:
-    """The application. Its lifespan starts the gateway, unless that has been done, and closes it."""
+    """The application. Its lifespan starts the gateway, unless that has been done, and closes it.
+
+    `recording`: conversations are recorded, and the page must say so.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -36,5 +44,5 @@ def create_app(
     app.include_router(health_router(gateway, access))
     app.include_router(models_router(gateway, access))
     app.include_router(realtime_router(gateway, access, limits or WebSocketLimits()))
-    add_page(app, page)
+    add_page(app, directory=page, recording=recording)
     return app

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, WebSocket
 from starlette.datastructures import MutableHeaders
+from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -62,8 +63,23 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
-def add_page(app: FastAPI, directory: Path = PAGE) -> None:
-    """Serve `directory` at `/`. Added last: it answers whatever nothing else does."""
+NOT_RECORDED = "Nothing is recorded."
+RECORDED = "This server records what is said."
+
+
+def add_page(app: FastAPI, *, recording: bool, directory: Path = PAGE) -> None:
+    """Serve `directory` at `/`; its first page tells whether conversations are recorded.
+
+    Added last: it answers whatever nothing else does.
+    """
+    index = (directory / "index.html").read_text(encoding="utf-8")
+    if recording:
+        index = index.replace(NOT_RECORDED, RECORDED)
+
+    @app.get("/", include_in_schema=False)
+    @app.get("/index.html", include_in_schema=False)
+    async def first_page() -> HTMLResponse:
+        return HTMLResponse(index)
 
     @app.websocket("/{path:path}")
     async def nowhere(socket: WebSocket) -> None:

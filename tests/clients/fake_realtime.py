@@ -147,7 +147,7 @@ def _app(fake: FakeServer) -> FastAPI:
         with suppress(WebSocketDisconnect, RuntimeError):
             await conversation.run()
 
-    add_page(app)
+    add_page(app, recording=False)
     return app
 
 

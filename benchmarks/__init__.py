@@ -1,0 +1,1 @@
+"""What Muse measures itself by; `make bench` runs it all."""
