@@ -1,0 +1,54 @@
+"""`python -m docs.state_tables`: draw the tables of docs/architecture.md from the code that they describe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from streaming.barge_in import BARGE_IN, Effect
+from streaming.endpointing import ENDPOINTING, Act
+
+State = TypeVar("State", bound=Enum)
+Cause = TypeVar("Cause", bound=Enum)
+Told = TypeVar("Told", bound=Enum)
+
+PAGE = Path(__file__).parent / "architecture.md"
+
+
+def render(page: str) -> str:
+    """The page with its tables drawn anew, each between its two markers."""
+    page = _between(page, "endpointing", _table(ENDPOINTING, silent=Act.NOTHING))
+    return _between(page, "barge-in", _table(BARGE_IN, silent=Effect.NONE))
+
+
+def _table(transitions: Mapping[tuple[State, Cause], tuple[State, Told]], *, silent: Told) -> str:
+    states = list(dict.fromkeys(state for state, _ in transitions))
+    signals = list(dict.fromkeys(signal for _, signal in transitions))
+    lines = ["| | " + " | ".join(_words(signal) for signal in signals) + " |", "|---" * (len(signals) + 1) + "|"]
+    for state in states:
+        cells = []
+        for signal in signals:
+            after, act = transitions[state, signal]
+            told = "" if act is silent else f" ({_words(act)})"
+            cells.append(f"{'·' if after is state else after.name}{told}")
+        lines.append(f"| **{state.name}** | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _words(name: Enum) -> str:
+    return name.name.lower().replace("_", " ")
+
+
+def _between(page: str, name: str, text: str) -> str:
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    drawn, count = pattern.subn(lambda match: f"{match[1]}{text}\n{match[2]}", page)
+    if count != 1:
+        raise ValueError(f"expected one pair of markers <!-- {name} -->, found {count}")
+    return drawn
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
