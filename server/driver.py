@@ -48,8 +48,12 @@ from streaming.session import Input
 
 _log = logging.getLogger(__name__)
 
-MAX_BACKLOG = 5.0
-"""Seconds of a reply held for pacing, beyond which the engine is not read."""
+MAX_BACKLOG = 30.0
+"""Seconds of a reply held for pacing, beyond which the engine is not read.
+
+It bounds memory and no more: transcripts come the same way as replies, and the session needs them while one is heard.
+So an engine must not run far ahead of the listener by itself.
+"""
 
 MAX_VOICE_FRAMES = 64
 """Frames (2 s) waiting for voice activity detection, beyond which the client is not read."""

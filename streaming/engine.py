@@ -263,7 +263,11 @@ DetectorEvent = VoiceProbability | TurnEndProbability
 
 
 class EngineSession(Protocol):
-    """One conversation's share of an engine."""
+    """One conversation's share of an engine.
+
+    Its events have one queue, so a reply that is made far ahead of its playout delays the transcripts behind it. An
+    engine that is faster than speech keeps a few seconds ahead.
+    """
 
     def send(self, command: EngineCommand) -> None:
         """Take a command; never blocks. Failures come back as events."""

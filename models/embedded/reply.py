@@ -54,13 +54,19 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyParts:
-    """What a reply is made with."""
+    """What a reply is made with.
+
+    Of a provisional reply `provisional_audio` seconds are spoken. No chunk is given out while the listener has `ahead`
+    seconds left to play: enough to write and speak the next clause in, little enough that the conversation's other
+    events, a transcript above all, never stand in line behind a long reply.
+    """
 
     chat: ChatModel
     voice: Voice
     hear: Callable[[str], Awaitable[Heard]]
     clock: Callable[[], int]
     provisional_audio: float = 0.5
+    ahead: float = 4.0
 
 
 class Reply:
@@ -214,9 +220,16 @@ class Reply:
             )
             async with aclosing(chunks):
                 async for chunk in chunks:
+                    await self._keep_pace()
                     await self._play(clause, chunk)
                     if self._spoken_samples >= self._parts.provisional_audio * self._parts.voice.rate:
                         await self._wanted.wait()
+
+    async def _keep_pace(self) -> None:
+        """Return once the listener has no more than `ahead` seconds left to play."""
+        left = (self._audio_needed_at() - self._parts.clock()) / NS
+        if left > self._parts.ahead:
+            await asyncio.sleep(left - self._parts.ahead)
 
     async def _play(self, clause: Clause, chunk: Speech) -> None:
         now = self._parts.clock()

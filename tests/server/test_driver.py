@@ -5,27 +5,33 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 import uvloop
 
-from server.driver import MAX_BACKLOG, MAX_VOICE_FRAMES, ConnectionOverError, Driver, Models
+from server.driver import MAX_BACKLOG, MAX_VOICE_FRAMES, ConnectionOverError, Driver, Models, SessionCore
 from server.metrics import Metrics
-from streaming.client_events import AppendAudio, CreateResponse, UpdateSession
-from streaming.core import Output
+from streaming.client_events import AppendAudio, CreateItem, CreateResponse, UpdateSession
+from streaming.config import SessionConfig
+from streaming.core import Output, SessionOptions
 from streaming.engine import (
     DetectVoice,
     EngineLost,
     PredictTurnEnd,
+    ReplyAudio,
     ReplyText,
     StartReply,
+    Transcript,
     TurnEndProbability,
     VoiceProbability,
 )
 from streaming.errors import PeerError
+from streaming.items import InputAudio, Message
 from streaming.observations import CloseSession, SpeculationEnded, Underrun
 from streaming.server_events import AudioCommitted, ErrorEvent, ResponseDone, SpeechStarted, SpeechStopped
-from streaming.session import Input
+from streaming.session import Input, Session
 from tests.server.fakes import (
+    INFO,
     SILENCE,
     FakeConnection,
     FakeEngineSession,
@@ -38,10 +44,22 @@ from tests.server.fakes import (
 APPEND = AppendAudio(audio=b"\0\0")
 
 
+def real_session() -> Session:
+    now = time.monotonic_ns()
+    return Session(session_id="sess", config=SessionConfig(), engine=INFO, options=SessionOptions(), now=now)
+
+
 class Rig:
     """A driver and everything around it."""
 
-    def __init__(self, *, session: FakeSession | None = None, room: int = 10_000, first_event: float = 30) -> None:
+    def __init__(
+        self,
+        *,
+        session: FakeSession | None = None,
+        core: SessionCore | None = None,
+        room: int = 10_000,
+        first_event: float = 30,
+    ) -> None:
         self.session = session or FakeSession()
         self.connection = FakeConnection(room)
         self.engine = FakeEngineSession()
@@ -49,7 +67,7 @@ class Rig:
         self.turns = FakeTurns()
         self.metrics = Metrics()
         self.driver = Driver(
-            session=self.session,
+            session=core or self.session,
             connection=self.connection,
             models=Models(engine=self.engine, voice=self.voice, turns=self.turns),
             metrics=self.metrics,
@@ -238,6 +256,26 @@ async def test_the_engine_is_not_read_while_the_backlog_is_long() -> None:
         rig.session.backlog = 0.0
         rig.connection.say(UpdateSession(session={}))
         await until(lambda: rig.engine.read == 3)
+
+
+async def test_a_transcript_passes_while_a_long_reply_is_held() -> None:
+    question = Message(id="q", role="user", content=(InputAudio(audio=bytes(48_000)),))
+    session = real_session()
+    async with running(Rig(core=session)) as rig:
+        rig.engine.hold = True
+        rig.connection.say(UpdateSession(session={"audio": {"input": {"transcription": {}}}}))
+        rig.connection.say(CreateItem(item=question))
+        rig.connection.say(CreateResponse())
+        await until(lambda: any(isinstance(command, StartReply) for command in rig.engine.commands))
+        [start] = [command for command in rig.engine.commands if isinstance(command, StartReply)]
+        second = np.zeros(INFO.output_rate, np.float32)
+        for number in range(10):
+            reply = ReplyAudio(response_id=start.response_id, audio=second, text_end=number)
+            rig.engine.queue.put_nowait(reply)
+        rig.engine.queue.put_nowait(Transcript(item_id="q", revision=1, text="what is new"))
+        transcribed = "conversation.item.input_audio_transcription.completed"
+        await until(lambda: transcribed in rig.kinds())
+        assert session.backlog > 9
 
 
 @pytest.mark.parametrize("ending", [None, RuntimeError("gone"), EngineLost(message="gone")])

@@ -82,6 +82,7 @@ class FakeVoice:
         self.delay = delay
         self.spoken: list[str] = []
         self.made = 0
+        self.open = 0
         self.speeds: list[float] = []
         self.deadlines: list[int] = []
         self.defect = False
@@ -101,8 +102,12 @@ class FakeVoice:
         self.spoken.append(text)
         self.speeds.append(speed)
         words = len(text.split())
-        for number in range(1, words + 1):
-            self.deadlines.append(needed_at())
-            await asyncio.sleep(self.delay)
-            self.made += 1
-            yield Speech(np.full(self.word, 0.1, np.float32), number / words)
+        self.open += 1
+        try:
+            for number in range(1, words + 1):
+                self.deadlines.append(needed_at())
+                await asyncio.sleep(self.delay)
+                self.made += 1
+                yield Speech(np.full(self.word, 0.1, np.float32), number / words)
+        finally:
+            self.open -= 1

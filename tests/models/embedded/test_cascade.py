@@ -33,6 +33,8 @@ from tests.models import virtual_time
 from tests.models.embedded.fakes import FakeChat, FakeEars, FakeVoice
 
 AUDIO = np.zeros(16_000, np.float32)
+AHEAD = 4.0  # s: ReplyParts.ahead
+WORD = FakeVoice.word / FakeVoice.rate  # s
 TEXT = "It is new. And so much more, as you know."
 
 
@@ -72,6 +74,17 @@ class World:
 
     def of(self, kind: type[EngineEvent]) -> list[EngineEvent]:
         return [event for event in self.events if type(event) is kind]
+
+    def unplayed(self, since: float = 0.0) -> list[float]:
+        """For each chunk that came after `since`, when playing began, how many seconds were left to play before it."""
+        left: list[float] = []
+        dry_at = since
+        for event, at in zip(self.events, self.times, strict=True):
+            if isinstance(event, ReplyAudio):
+                if at > since:
+                    left.append(dry_at - at)
+                dry_at = max(dry_at, at) + event.audio.size / self.voice.rate
+        return left
 
     @property
     def text(self) -> str:
@@ -214,7 +227,7 @@ async def test_nothing_of_a_cancelled_reply_is_emitted_and_its_model_stops(world
         assert world.chat.words_written == words
         assert world.chat.closed == 1
         session.send(reply("r2"))
-        await asyncio.sleep(10)
+        await asyncio.sleep(100)
     assert {event.response_id for event in world.of(ReplyEnded)} == {"r2"}  # type: ignore[union-attr]
 
 
@@ -383,6 +396,48 @@ async def test_audio_is_asked_for_by_the_moment_the_listener_runs_dry(world: Wor
     seconds = [(at - first_audio) / 1e9 for at in world.voice.deadlines[1:]]
     assert world.voice.deadlines[0] == asked
     assert seconds == pytest.approx([0.3 * number for number in range(1, 10)])
+
+
+def long_text(clauses: int) -> str:
+    return " ".join(f"One two three four number {number}." for number in range(clauses))
+
+
+@pytest.mark.parametrize("provisional", [False, True])
+def test_a_long_reply_stays_a_few_seconds_ahead_and_never_runs_dry(provisional: bool) -> None:
+    @scenario
+    async def talk(world: World) -> None:
+        world.chat.text = long_text(20)
+        world.voice.delay = 0.25  # a little faster than the 0.3 s that a word lasts
+        async with world.talk() as session:
+            session.send(reply(provisional=provisional))
+            await asyncio.sleep(3)
+            session.send(ConfirmReply(response_id="r1"))
+            await asyncio.sleep(100)
+        left = world.unplayed(since=3.0) if provisional else world.unplayed()[1:]
+        assert world.seconds == pytest.approx(120 * WORD)
+        assert min(left) > 0
+        assert AHEAD - WORD < max(left) <= AHEAD + 1e-6
+
+    talk()
+
+
+@scenario
+async def test_a_reply_cancelled_while_it_waits_for_the_listener_ends_at_once(world: World) -> None:
+    world.chat.text = long_text(20)
+    async with world.talk() as session:
+        session.send(reply())
+        await asyncio.sleep(10)
+        made = world.voice.made
+        await asyncio.sleep(WORD / 3)
+        assert (world.voice.made, world.voice.open) == (made, 1)
+        session.send(CancelReply(response_id="r1"))
+        cancelled = asyncio.get_running_loop().time()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert world.voice.open == 0
+        assert asyncio.get_running_loop().time() == cancelled
+        await asyncio.sleep(100)
+        assert world.voice.made == made
 
 
 @scenario
