@@ -85,10 +85,12 @@ def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
     from models.embedded.scheduler import Scheduler
     from models.embedded.speech_to_text import SpeechToText
     from models.embedded.text_to_speech import SmallVoice
+    from models.threads import limit_blas_to_one_thread
     from models.turn_detector import SmartTurn
     from models.vad import SileroDetector
     from models.weights import Weights
 
+    limit_blas_to_one_thread()
     workers = settings.workers or _cores()
     weights = Weights(settings.models_dir)
     scheduler = Scheduler(workers=workers, max_sessions=settings.max_sessions)

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from models.catalogue import EngineKind, EngineSettings, build_models
 from streaming.errors import EngineError
@@ -33,6 +34,13 @@ async def test_a_chat_url_takes_the_place_of_the_small_chat_model() -> None:
     with pytest.raises(EngineError, match="chat model cannot be reached"):
         await engine.start()
     assert not build_models("embedded", EngineSettings()).engine.info.tools
+
+
+@pytest.mark.models
+def test_numpy_keeps_to_one_thread_beside_the_embedded_models() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        build_models("embedded", EngineSettings())
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
 
 
 def test_no_runtime_is_imported_before_its_engine_is_asked_for() -> None:
