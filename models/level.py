@@ -33,3 +33,6 @@ class PauseEndsTurn:
         """Every pause is the end of the turn."""
         del audio
         return 1.0
+
+    async def close(self) -> None:
+        """There is nothing to release."""

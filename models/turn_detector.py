@@ -20,7 +20,7 @@ _SHORTEST = SAMPLE_RATE // 10
 class SmartTurn:
     """Whether a speaker has finished, from the sound of the last 8 s of the turn.
 
-    The model runs in `executor`. Raises EngineError where its file is missing or altered.
+    The model runs in `executor`, which is closed with it. Raises EngineError where its file is missing or altered.
     """
 
     def __init__(self, weights: Weights, executor: Executor) -> None:
@@ -35,6 +35,10 @@ class SmartTurn:
         if audio.size < _SHORTEST:
             return 0.0
         return await asyncio.get_running_loop().run_in_executor(self._executor, self.predict, audio)
+
+    async def close(self) -> None:
+        """See `streaming.engine.TurnDetector`. Waits for the answer that is being found, if one is."""
+        await asyncio.to_thread(self._executor.shutdown)
 
     def predict(self, audio: Samples) -> float:
         """The same, on this thread."""

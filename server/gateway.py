@@ -110,7 +110,7 @@ class Gateway:
             await self._emptied(_FLUSH_SECONDS)
 
     async def close(self) -> None:
-        """Release the engine; does nothing when that is done. Conversations that are still open end."""
+        """Release the models; does nothing when that is done. Conversations that are still open end."""
         if self._closed:
             return
         self._closed = self._draining = True
@@ -118,7 +118,10 @@ class Gateway:
             self._stalls.cancel()
             await asyncio.gather(self._stalls, return_exceptions=True)
             self._stalls = None
-        await self._engine.close()
+        try:
+            await self._engine.close()
+        finally:
+            await self._detectors.turns.close()
 
     @property
     def ready(self) -> bool:

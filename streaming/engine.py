@@ -316,6 +316,9 @@ class TurnDetector(Protocol):
     async def probability(self, audio: Samples) -> float:
         """Probability that the turn in `audio` (DETECTOR_RATE, at most 8 s) is complete."""
 
+    async def close(self) -> None:
+        """Release the model, when no conversation is left."""
+
 
 class Codec(Protocol):
     """A neural audio codec's streaming half for one session, such as Mimi (24 kHz, 12.5 frames a second)."""

@@ -1,3 +1,5 @@
+import asyncio
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -40,6 +42,16 @@ async def test_any_audio_gives_a_probability(detector: SmartTurn, audio: Samples
 @pytest.mark.parametrize("samples", [0, 1, 1000])
 async def test_next_to_nothing_is_no_turn(detector: SmartTurn, samples: int) -> None:
     assert await detector.probability(np.zeros(samples, dtype=np.float32)) == 0.0
+
+
+async def test_closing_ends_its_threads_after_the_answer_that_is_being_found() -> None:
+    executor = ThreadPoolExecutor(1, thread_name_prefix="test_closing")
+    detector = SmartTurn(Weights(), executor)
+    answer = asyncio.create_task(detector.probability(np.zeros(DETECTOR_RATE, dtype=np.float32)))
+    await asyncio.sleep(0)
+    await detector.close()
+    assert 0.0 <= await answer <= 1.0
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("test_closing")]
 
 
 @pytest.mark.skipif(not DIRECTORY.is_dir(), reason="recordings were not fetched")

@@ -192,6 +192,7 @@ class FakeTurns:
         self.asked: list[int] = []
         self.open = 0
         self.most_open = 0
+        self.closed = 0
 
     async def probability(self, audio: Samples) -> float:
         self.asked.append(len(audio))
@@ -204,6 +205,9 @@ class FakeTurns:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def close(self) -> None:
+        self.closed += 1
 
 
 class FakeConnection:
@@ -236,6 +240,7 @@ class FakeConnection:
 def fake_gateway(
     engine: FakeEngine | None = None,
     *,
+    turns: FakeTurns | None = None,
     metrics: Metrics | None = None,
     max_sessions: int = 1000,
     first_event: float = 30.0,
@@ -251,7 +256,7 @@ def fake_gateway(
 
     return Gateway(
         engine=engine or FakeEngine(),
-        detectors=Detectors(voice=FakeVoice(), turns=FakeTurns()),
+        detectors=Detectors(voice=FakeVoice(), turns=turns or FakeTurns()),
         new_session=new_session,
         metrics=metrics or Metrics(),
         max_sessions=max_sessions,

@@ -14,39 +14,22 @@ from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
 from models.echo import EchoEngine
+from models.level import LevelDetector, PauseEndsTurn
 from server.gateway import Detectors, Gateway
 from server.metrics import Metrics
 from server.sessions import Sessions, session_config, session_options
 from server.settings import Settings
-from streaming.engine import Samples
 from tests.server.conftest import Running, Serve
 
 RATE = 24_000
 CHUNK = RATE // 50
 
 
-class Loudness:
-    """Takes whatever is loud for speech."""
-
-    def open(self) -> Loudness:
-        return self
-
-    async def probability(self, frame: Samples) -> float:
-        return 1.0 if float(np.abs(frame).mean()) > 0.01 else 0.0
-
-
-class Sure:
-    """Takes every pause for the end of the turn."""
-
-    async def probability(self, audio: Samples) -> float:
-        return 1.0
-
-
 def echo_gateway(**settings: Any) -> Gateway:
     chosen = Settings.model_validate(settings)
     return Gateway(
         engine=EchoEngine(clock=time.monotonic_ns, max_sessions=8),
-        detectors=Detectors(voice=Loudness(), turns=Sure()),
+        detectors=Detectors(voice=LevelDetector(), turns=PauseEndsTurn()),
         new_session=Sessions(config=session_config(chosen), options=session_options(chosen)),
         metrics=Metrics(),
         max_sessions=8,

@@ -17,7 +17,7 @@ from websockets.typing import Origin
 from server.auth import AccessPolicy
 from server.transports.openai_websocket import WebSocketLimits
 from tests.server.conftest import Serve
-from tests.server.fakes import FakeEngine, FakeSession, fake_gateway
+from tests.server.fakes import FakeEngine, FakeSession, FakeTurns, fake_gateway
 
 KEY = "a-key-of-many-characters"
 
@@ -225,8 +225,8 @@ async def test_a_slow_consumer_is_dropped_and_its_neighbour_is_not(serve: Serve)
 
 
 async def test_draining_ends_idle_conversations_and_waits_for_replies(serve: Serve) -> None:
-    engine = FakeEngine(hold=True)
-    async with serve(fake_gateway(engine), drain_seconds=5) as server:
+    engine, turns = FakeEngine(hold=True), FakeTurns()
+    async with serve(fake_gateway(engine, turns=turns), drain_seconds=5) as server:
         idle, busy = await connect(server.ws), await connect(server.ws)
         await heard(idle)
         await heard(busy)
@@ -244,6 +244,7 @@ async def test_draining_ends_idle_conversations_and_waits_for_replies(serve: Ser
         assert (await heard(busy))["type"] == "response.done"
         assert await closed_with(busy) == 1012
     assert engine.closed == 1
+    assert turns.closed == 1
 
 
 async def test_the_drain_has_a_deadline(serve: Serve) -> None:
