@@ -33,17 +33,7 @@ from streaming.engine import (
 )
 from streaming.errors import MuseError, PeerError
 from streaming.observations import CloseSession, Observation
-from streaming.server_events import (
-    AudioCleared,
-    AudioCommitted,
-    ErrorDetail,
-    ErrorEvent,
-    ResponseCreated,
-    ResponseDone,
-    ServerEvent,
-    SpeechStarted,
-    SpeechStopped,
-)
+from streaming.server_events import ErrorDetail, ErrorEvent, ServerEvent
 from streaming.session import Input
 
 _log = logging.getLogger(__name__)
@@ -103,6 +93,10 @@ class SessionCore(Protocol):
     def backlog(self) -> float:
         """Seconds of reply audio held."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether a turn is open."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
@@ -144,8 +138,6 @@ class Driver:
         self._voice_room = asyncio.Event()
         self._turn: PredictTurnEnd | None = None
         self._turn_wanted = asyncio.Event()
-        self._user_speaks = False
-        self._reply_due = False
         self._winding_down = False
 
     async def run(self) -> CloseSession | None:
@@ -298,26 +290,11 @@ class Driver:
     # --- out -----------------------------------------------------------------------------------------------------
 
     def _send(self, event: ServerEvent) -> None:
-        self._note_turn(event)
         try:
             self._connection.send(event)
         except SlowConsumerError:
             self._metrics.slow_consumers.inc()
             self._end(CloseSession(code=1013, reason="The client reads too slowly."))
-
-    def _note_turn(self, event: ServerEvent) -> None:
-        match event:
-            case SpeechStarted():
-                self._user_speaks = True
-            case SpeechStopped() | AudioCleared():
-                self._user_speaks = False
-            case AudioCommitted():
-                self._user_speaks = False
-                self._reply_due = True
-            case ResponseCreated():
-                self._reply_due = True
-            case ResponseDone():
-                self._reply_due = False
 
     def _count_failure(self, event: EngineEvent) -> None:
         if isinstance(event, ReplyFailed):
@@ -328,7 +305,7 @@ class Driver:
             self._metrics.engine_errors.labels("engine_lost").inc()
 
     def _end_if_turn_is_over(self) -> None:
-        if self._winding_down and not (self._user_speaks or self._reply_due):
+        if self._winding_down and not self._session.busy:
             self._end(CloseSession(code=1012, reason="The server is restarting."))
 
     def _end(self, close: CloseSession | None) -> None:

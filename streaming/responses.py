@@ -67,6 +67,11 @@ class Responses:
         return self.latest is not None and self.latest.playout.sent > 0
 
     @property
+    def running(self) -> bool:
+        """Whether any reply runs, in the conversation, beside it or on speculation."""
+        return bool(self._running)
+
+    @property
     def backlog(self) -> float:
         """Seconds of audio held, not yet sent."""
         return sum((reply.playout.backlog for reply in self._running.values()), 0.0)

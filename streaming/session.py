@@ -94,6 +94,11 @@ class Session:
         """Seconds of reply audio held, not yet sent: a driver stops reading from the engine while it is large."""
         return self._responses.backlog
 
+    @property
+    def busy(self) -> bool:
+        """Whether a turn is open: the user speaks, or a reply is being made, sent or owed. Else nobody is cut short."""
+        return not self.closed and (self._turns.open or self._responses.running)
+
     def receive(self, event: Input, *, now: int) -> None:
         """Take one input. What a client does wrong comes out as an `ErrorEvent`, and changes nothing."""
         if self.closed:

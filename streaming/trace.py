@@ -56,6 +56,11 @@ class Recorder:
         return self._session.backlog
 
     @property
+    def busy(self) -> bool:
+        """See `Session.busy`."""
+        return self._session.busy
+
+    @property
     def closed(self) -> bool:
         """See `Session.closed`."""
         return self._session.closed

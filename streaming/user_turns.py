@@ -105,6 +105,11 @@ class UserTurns:
         return self._endpointer is not None and self._endpointer.state is not Voice.QUIET
 
     @property
+    def open(self) -> bool:
+        """Whether the user is in a turn, or owed the answer to one."""
+        return self.speaking or self._owed is not None
+
+    @property
     def waiting(self) -> int:
         """Samples heard that no turn has taken; what the next commit would take."""
         return self._listener.end - self._start

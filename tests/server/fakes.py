@@ -46,6 +46,7 @@ class FakeSession:
         self.timeouts: list[int] = []
         self.due: int | None = None
         self.backlog = 0.0
+        self.busy = False
         self.outputs: deque[Output] = deque()
         self._script = script or self._obey
         self.outputs.append(SessionCreated(session=SessionConfig(id=session_id), event_id="event_1"))
@@ -75,8 +76,7 @@ class FakeSession:
     def poll(self) -> Output | None:
         return self.outputs.popleft() if self.outputs else None
 
-    @staticmethod
-    def _obey(event: Input) -> list[Output]:
+    def _obey(self, event: Input) -> list[Output]:
         match event:
             case UpdateSession(session={"type": "realtime"}):
                 return [SessionUpdated(session=SessionConfig(), event_id="event_2")]
@@ -85,10 +85,12 @@ class FakeSession:
             case UpdateSession(session={"type": "defect"}):
                 raise RuntimeError("a defect with a secret in it")
             case CreateResponse():
+                self.busy = True
                 created = ResponseCreated(response=Response(id="r1", status="in_progress"), event_id="event_3")
                 start = StartReply(response_id="r1", instructions="", messages=(), speaks=False, voice="")
                 return [created, start]
             case ReplyEnded(response_id=response_id):
+                self.busy = False
                 done = Response(id=response_id, status="completed")
                 return [ResponseDone(response=done, event_id="event_4")]
             case CommitAudio():

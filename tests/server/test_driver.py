@@ -11,7 +11,7 @@ import uvloop
 
 from server.driver import MAX_BACKLOG, MAX_VOICE_FRAMES, ConnectionOverError, Driver, Models, SessionCore
 from server.metrics import Metrics
-from streaming.client_events import AppendAudio, CreateItem, CreateResponse, UpdateSession
+from streaming.client_events import AppendAudio, CommitAudio, CreateItem, CreateResponse, UpdateSession
 from streaming.config import SessionConfig
 from streaming.core import Output, SessionOptions
 from streaming.engine import (
@@ -28,7 +28,7 @@ from streaming.engine import (
 from streaming.errors import PeerError
 from streaming.items import InputAudio, Message
 from streaming.observations import CloseSession, SpeculationEnded, Underrun
-from streaming.server_events import AudioCommitted, ErrorEvent, ResponseDone, SpeechStarted, SpeechStopped
+from streaming.server_events import ErrorEvent, ResponseDone
 from streaming.session import Input, Session
 from tests.server.fakes import (
     INFO,
@@ -386,18 +386,25 @@ async def test_winding_down_waits_for_the_reply() -> None:
         assert isinstance(rig.connection.heard[-1], ResponseDone)
 
 
-async def test_winding_down_waits_for_a_user_who_is_speaking() -> None:
-    session = FakeSession(script=lambda event: [])
-    session.outputs.append(SpeechStarted(audio_start_ms=0, item_id="i", event_id="e"))
-    async with running(Rig(session=session)) as rig:
+async def test_winding_down_ends_with_the_turn_or_at_the_deadline() -> None:
+    async with running(Rig()) as rig:
+        rig.session.busy = True
         rig.driver.wind_down("Going.")
-        await asyncio.sleep(0.01)
-        assert not rig.run.done()
-        session.outputs.append(SpeechStopped(audio_end_ms=1, item_id="i", event_id="e"))
-        session.outputs.append(AudioCommitted(item_id="i", previous_item_id=None, event_id="e"))
         rig.connection.say(APPEND)
         await until(lambda: rig.connection.unread == 0)
         await asyncio.sleep(0.01)
         assert not rig.run.done()
         rig.driver.stop(CloseSession(code=1012, reason="deadline"))
         assert await rig.over() == CloseSession(code=1012, reason="deadline")
+
+
+async def test_winding_down_does_not_wait_for_a_reply_that_nobody_asked_for() -> None:
+    async with running(Rig(core=real_session())) as rig:
+        rig.connection.say(UpdateSession(session={"audio": {"input": {"turn_detection": None}}}))
+        rig.connection.say(AppendAudio(audio=bytes(48_000)))
+        rig.connection.say(CommitAudio())
+        await until(lambda: "input_audio_buffer.committed" in rig.kinds())
+        rig.driver.wind_down("Going.")
+        close = await rig.over()
+        assert close is not None
+        assert close.code == 1012

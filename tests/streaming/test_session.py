@@ -674,3 +674,41 @@ def test_the_manual_buffer_is_bounded() -> None:
     assert {code for code, _, _ in errors(sim)} == {"input_audio_buffer_full"}
     sim.send(CommitAudio())
     assert len(sim.of(AudioCommitted)) == 1
+
+
+# --- whether a turn is open ------------------------------------------------------------------------------------------
+
+
+def test_a_session_is_busy_from_the_first_voice_to_the_end_of_the_reply() -> None:
+    sim = Simulation()
+    busy = []
+    for speech, silence in ((0, 500), (1000, 0), (0, 700), (0, 3000)):
+        turn(sim, speech=speech, silence=silence)
+        busy.append((sim.session.busy, len(sim.of(ResponseCreated)), len(sim.done())))
+    assert busy == [(False, 0, 0), (True, 0, 0), (True, 1, 0), (False, 1, 1)]
+
+
+def test_a_turn_that_gets_no_reply_is_over_when_it_is_committed() -> None:
+    listens = SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=SemanticVad(create_response=False))))
+    sim = Simulation(config=listens)
+    turn(sim, silence=2000)
+    assert sim.of(AudioCommitted)
+    assert not sim.session.busy
+
+
+def test_a_manual_commit_opens_a_turn_only_with_a_response() -> None:
+    sim = Simulation(config=MANUAL)
+    busy = {}
+    for event in (AppendAudio(audio=tone(500)), CommitAudio(), CreateResponse()):
+        sim.send(event)
+        busy[type(event)] = sim.session.busy
+    assert busy == {AppendAudio: False, CommitAudio: False, CreateResponse: True}
+    sim.wait(3000)
+    assert not sim.session.busy
+
+
+def test_a_closed_session_is_not_busy() -> None:
+    sim = Simulation()
+    sim.speak(1000)
+    sim.inject(EngineLost(message="gone"))
+    assert not sim.session.busy
