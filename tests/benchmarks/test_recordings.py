@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.fetch_recordings import Clip, fetch
-from benchmarks.recordings import DIRECTORY, SAMPLE_RATE, Recording, recordings, turns_with_pauses
+from benchmarks.recordings import SAMPLE_RATE, Recording, recordings, turns_with_pauses
 from models.fetch import FetchError
 
 
@@ -73,7 +73,7 @@ def test_a_wav_of_another_form_is_refused(tmp_path: Path) -> None:
         recordings(tmp_path)
 
 
-@pytest.mark.skipif(not DIRECTORY.is_dir(), reason="recordings were not fetched")
+@pytest.mark.recordings
 def test_enough_turns_have_pauses_in_them() -> None:
     turns = turns_with_pauses()
     assert sum(turn.source == "moonshine-voice" for turn in turns) >= 5

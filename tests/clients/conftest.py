@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pytest
 import soxr
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from benchmarks.recordings import DIRECTORY, SAMPLE_RATE, recordings
+from benchmarks.recordings import SAMPLE_RATE, recordings
 from tests.clients.microphone import Launch, Recording, Samples, chromium_arguments
 from tests.clients.muse_page import MusePage, Visit, open_page
-
-ROOT = Path(__file__).parents[2]
-
-
-def absent(what: str) -> NoReturn:
-    """Skip, or fail where everything must be there."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} (CI)")
-    pytest.skip(what)
+from tests.prerequisites import RECORDINGS, absent, require_recordings
 
 
 @pytest.fixture(scope="session")
@@ -41,10 +31,8 @@ def recording() -> Recording:
     """`recording(name, rate)`: a person speaking, float32 in [-1, 1), at that rate."""
 
     def load(name: str, rate: int) -> Samples:
-        try:
-            [found] = recordings(ROOT / DIRECTORY, names=[name])
-        except FileNotFoundError as error:
-            absent(str(error))
+        require_recordings()
+        [found] = recordings(RECORDINGS, names=[name])
         return np.asarray(soxr.resample(found.samples, SAMPLE_RATE, rate), np.float32)
 
     return load

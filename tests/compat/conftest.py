@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server_process import ROOT, running_server
+from benchmarks.server_process import running_server
+from tests.prerequisites import RECORDINGS, require_recordings
 
 
 @pytest.fixture(scope="session")
 def recording() -> Path:
     """A person saying "ten of clubs"; 16-bit mono at 16 kHz."""
-    return ROOT / ".testdata" / "recordings" / "sphinx-001.wav"
+    require_recordings()
+    return RECORDINGS / "sphinx-001.wav"
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from benchmarks.recordings import DIRECTORY, recordings
+from benchmarks.recordings import recordings
 from models.turn_detector import SmartTurn
 from models.weights import Weights
 from streaming.engine import DETECTOR_RATE, Samples, TurnDetector
@@ -54,7 +54,7 @@ async def test_closing_ends_its_threads_after_the_answer_that_is_being_found() -
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("test_closing")]
 
 
-@pytest.mark.skipif(not DIRECTORY.is_dir(), reason="recordings were not fetched")
+@pytest.mark.recordings
 async def test_a_finished_sentence_is_told_from_one_cut_short(detector: SmartTurn) -> None:
     finished, cut = [], []
     for recording in recordings(names=["beckett", "cities-7", "cities-8", "telephone-chicago"]):
@@ -66,7 +66,7 @@ async def test_a_finished_sentence_is_told_from_one_cut_short(detector: SmartTur
     assert np.median(finished) > np.median(cut)
 
 
-@pytest.mark.skipif(not DIRECTORY.is_dir(), reason="recordings were not fetched")
+@pytest.mark.recordings
 async def test_only_the_last_8_seconds_count(detector: SmartTurn) -> None:
     (recording,) = recordings(names=["cities-8"])
     whole = await detector.probability(recording.samples)

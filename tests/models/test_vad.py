@@ -3,13 +3,11 @@ import asyncio
 import numpy as np
 import pytest
 
-from benchmarks.recordings import DIRECTORY, recordings
+from benchmarks.recordings import recordings
 from models.vad import Silero, SileroDetector, SileroState, VoiceGate
 from models.weights import Weights
 from streaming.engine import DETECTOR_RATE, VOICE_FRAME, Samples, VoiceActivityDetector
 from streaming.errors import EngineError
-
-needs_recordings = pytest.mark.skipif(not DIRECTORY.is_dir(), reason="recordings were not fetched")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +67,7 @@ class TestSilero:
         separate = [alone(model, stream) for stream in streams]
         np.testing.assert_allclose(np.array(batched).T, separate, atol=1e-5)
 
-    @needs_recordings
+    @pytest.mark.recordings
     async def test_sessions_batched_with_others_hear_what_they_hear_alone(self, detector: SileroDetector) -> None:
         clips = [speech(name)[: 3 * DETECTOR_RATE] for name in ("beckett", "cities-1", "cities-7", "telephone-hello")]
 
@@ -96,7 +94,7 @@ class TestSilero:
         await asyncio.gather(*(stream.probability(noise(0.032, 0.3)) for stream in streams))
         assert rows == [5]
 
-    @needs_recordings
+    @pytest.mark.recordings
     @pytest.mark.parametrize("gain", [1.0, 0.05])
     async def test_the_gate_loses_less_than_a_hundredth_of_speech(
         self, model: Silero, detector: SileroDetector, gain: float

@@ -88,7 +88,6 @@ def test_a_directory_that_cannot_be_written_is_named(
 def test_an_altered_model_file_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    pytest.importorskip("onnxruntime")
     for model, name in (("silero-vad", "silero_vad.onnx"), ("smart-turn", "smart-turn-v3.2-cpu.onnx")):
         (tmp_path / model).mkdir()
         (tmp_path / model / name).write_bytes(b"altered")

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from models.embedded.scheduler import Scheduler
-
-MODELS = Path(__file__).parents[3] / ".models"
+from tests.prerequisites import MODELS
 
 
 @pytest.fixture

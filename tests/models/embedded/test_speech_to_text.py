@@ -5,14 +5,12 @@ import jiwer
 import numpy as np
 import pytest
 
-from benchmarks.recordings import DIRECTORY, recordings
+from benchmarks.recordings import recordings
 from models.embedded.speech_to_text import Hypothesis, SpeechToText, repeats, split_at_pauses
 from models.features import SAMPLE_RATE
 from models.weights import Weights
 from streaming.engine import Samples
 from streaming.errors import EngineError
-
-needs_recordings = pytest.mark.skipif(not DIRECTORY.is_dir(), reason="recordings were not fetched")
 
 
 def noise(seconds: float, level: float) -> Samples:
@@ -62,7 +60,7 @@ def model() -> SpeechToText:
 
 
 @pytest.mark.models
-@needs_recordings
+@pytest.mark.recordings
 def test_hears_people(model: SpeechToText) -> None:
     clips = recordings(names=["beckett", "cities-1", "cities-2", "cities-7", "telephone-hello", "telephone-chicago"])
     heard = [words(model.transcribe(clip.samples)) for clip in clips]
@@ -70,7 +68,7 @@ def test_hears_people(model: SpeechToText) -> None:
 
 
 @pytest.mark.models
-@needs_recordings
+@pytest.mark.recordings
 def test_joins_what_is_longer_than_a_window(model: SpeechToText) -> None:
     clips = recordings(names=[f"cities-{number}" for number in range(1, 9)])
     heard = words(model.transcribe(np.concatenate([clip.samples for clip in clips])))
@@ -78,7 +76,7 @@ def test_joins_what_is_longer_than_a_window(model: SpeechToText) -> None:
 
 
 @pytest.mark.models
-@needs_recordings
+@pytest.mark.recordings
 def test_threads_share_a_model(model: SpeechToText) -> None:
     clips = [clip.samples for clip in recordings(names=["cities-1", "cities-5", "telephone-hello"])]
     with ThreadPoolExecutor(4) as executor:
@@ -105,7 +103,7 @@ def test_no_words_are_made_up_for_silence_and_noise(model: SpeechToText, audio: 
 
 
 @pytest.mark.models
-@needs_recordings
+@pytest.mark.recordings
 def test_a_prompt_gives_the_spelling_of_a_name(model: SpeechToText) -> None:
     (clip,) = recordings(names=["telephone-chicago"])
     assert "Chicagoe" in model.transcribe(clip.samples, prompt="Chicagoe, Chicagoe. The city of Chicagoe.")

@@ -1,6 +1,5 @@
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from models.embedded.text_to_speech import ChunkOptions, SmallVoice, Synthesiser
 from models.embedded.voice_split import LATENTS
 from streaming.engine import Samples
 from streaming.errors import EngineError
+from tests.prerequisites import MODELS
 
 CONFIG: dict[str, Any] = {
     "audio": {"sample_rate": 22050},
@@ -44,7 +44,7 @@ def test_chunks_join_to_the_whole(frames: int) -> None:
 
 @pytest.fixture(scope="module")
 def synthesiser() -> Synthesiser:
-    return load_voice("joe", Path(__file__).parents[3] / ".models")
+    return load_voice("joe", MODELS)
 
 
 @pytest.fixture

@@ -1,0 +1,37 @@
+"""What some tests need beyond the code: where it is absent they are skipped. In CI, where all must be, they fail."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from benchmarks import recordings
+from models import weights
+
+ROOT = Path(__file__).parents[1]
+MODELS = ROOT / weights.DEFAULT_DIRECTORY
+RECORDINGS = ROOT / recordings.DIRECTORY
+
+
+def absent(what: str) -> NoReturn:
+    """Skip the test, or fail it in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} (CI)", pytrace=False)
+    pytest.skip(what)
+
+
+def require_models() -> None:
+    """The files of every model that the embedded engine uses by default."""
+    needed = (model for model in weights.read_manifest().values() if not model.optional)
+    missing = [file.path for model in needed for file in model.files.values() if not (MODELS / file.path).is_file()]
+    if missing:
+        absent(f"no model file {missing[0]}: run `python -m models fetch`")
+
+
+def require_recordings() -> None:
+    """The recordings of people."""
+    if not (RECORDINGS / recordings.INDEX).is_file():
+        absent("no recordings of people: run `python -m benchmarks.fetch_recordings`")
