@@ -73,6 +73,7 @@ class Microphone:
 class Answer:
     """One reply as it came: its pieces of audio, and when (seconds) each did."""
 
+    response_id: str
     item_id: str
     pieces: list[Samples] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -113,7 +114,8 @@ class Call:
         self._spoke: float | None = None
         self._decided: float | None = None
         self._untold: set[str] = set()
-        self._to_answer = 1
+        self._answered = False
+        self._retrieving = False
         self.answers: list[Answer] = []
         self.failed = False
 
@@ -127,7 +129,7 @@ class Call:
         try:
             async for event in self._connection:
                 await self._on(event)
-                if self.failed or not (self._to_answer or self._untold):
+                if self.failed or (self._answered and not (self._retrieving or self._untold)):
                     return
         finally:
             speaking.cancel()
@@ -152,12 +154,11 @@ class Call:
             case ConversationItemRetrieved(item=RealtimeConversationItemAssistantMessage() as message):
                 self._show_kept(message)
             case RealtimeErrorEvent():
-                print(f"error: {event.error.message}", file=sys.stderr)
-                self.failed = True
+                self._fail(event.error.message)
 
     def _hear(self, event: ResponseAudioDeltaEvent) -> None:
         if not self.answers or self.answers[-1].item_id != event.item_id:
-            self.answers.append(Answer(item_id=event.item_id))
+            self.answers.append(Answer(response_id=event.response_id, item_id=event.item_id))
             if len(self.answers) == 1:
                 print(f"first audio {milliseconds(now() - self._asked)} after the end of the question")
                 self._interrupt()
@@ -180,23 +181,29 @@ class Call:
         )
 
     async def _on_done(self, event: ResponseDoneEvent) -> None:
-        self._to_answer -= 1
-        if event.response.status == "failed":
-            print("error: the reply has failed", file=sys.stderr)
-            self.failed = True
-        elif self._spoke is None or len(self.answers) != 1:
-            return
-        elif event.response.status == "cancelled":
-            self._to_answer += 2  # what was said over it, and what is left of it
-            self._show_interruption(self.answers[0], self._spoke)
-            await self._connection.conversation.item.retrieve(item_id=self.answers[0].item_id)
+        status = event.response.status
+        talked_over = self._spoke is not None and event.response.id == self.answers[0].response_id
+        if status == "failed":
+            self._fail("the reply has failed")
+        elif status == "cancelled":
+            # A reply that is cancelled before its first sound: the user had not finished, and another will come.
+            if talked_over:
+                self._show_interruption(self.answers[0])
+                self._retrieving = True
+                await self._connection.conversation.item.retrieve(item_id=self.answers[0].item_id)
+        elif talked_over:
+            self._fail("the reply was over, or the speech over it no interruption")
         else:
-            print("error: the reply was over, or the speech over it no interruption", file=sys.stderr)
-            self.failed = True
+            self._answered = True
 
-    def _show_interruption(self, answer: Answer, spoke: float) -> None:
+    def _fail(self, why: str) -> None:
+        print(f"error: {why}", file=sys.stderr)
+        self.failed = True
+
+    def _show_interruption(self, answer: Answer) -> None:
+        spoke = self._spoke or 0.0
         moments = {
-            "ducked": answer.ducked_at(spoke),
+            "ducked, to judge by its loudness": answer.ducked_at(spoke),
             "taken for an interruption": self._decided,
             "last audio": answer.times[-1],
         }
@@ -205,7 +212,7 @@ class Call:
             print(f"  {name}: {'never' if at is None else milliseconds(at - spoke)}")
 
     def _show_kept(self, message: RealtimeConversationItemAssistantMessage) -> None:
-        self._to_answer -= 1
+        self._retrieving = False
         kept = message.content[0]
         seconds = len(base64.b64decode(kept.audio or "")) / 2 / RATE
         print(f"kept in the conversation: {seconds:.2f} s of the {self.answers[0].seconds:.2f} s sent")

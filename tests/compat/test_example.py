@@ -34,7 +34,7 @@ def test_an_answer_is_interrupted(server: str, recording: Path, capsys: pytest.C
     assert main(arguments) == 0
     said = capsys.readouterr()
     assert said.err == ""
-    moments = [int(found) for found in re.findall(r"  [a-z ]+: (-?\d+) ms", said.out)]
+    moments = [int(found) for found in re.findall(r"  [a-z ,]+: (-?\d+) ms", said.out)]
     ducked, decided, last = moments
     assert 0 < ducked < last <= decided + 1
     kept = re.search(r"kept in the conversation: (\d\.\d+) s of the (\d\.\d+) s sent", said.out)
