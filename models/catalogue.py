@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.embedded.parts import ChatModel
     from models.embedded.scheduler import Scheduler
 
-_REPLICAS_PER_CORE = 2
+_CONVERSATIONS_KEPT = 8
 """Replies that the small chat model has in the making; each holds about 40 MB."""
 
 EngineKind = Literal["embedded", "echo", "scripted"]
@@ -101,7 +101,7 @@ def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
     voice = SmallVoice(settings.voice, lambda: load_voice(settings.voice, settings.models_dir), scheduler, Phonemiser())
     engine = EmbeddedEngine(
         ears=ears,
-        chat=_chat(settings, scheduler, workers),
+        chat=_chat(settings, scheduler),
         voice=voice,
         clock=clock,
         max_sessions=settings.max_sessions,
@@ -111,7 +111,7 @@ def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
     return Models(engine=engine, voice=SileroDetector(weights), turns=turns)
 
 
-def _chat(settings: EngineSettings, scheduler: Scheduler, workers: int) -> ChatModel:
+def _chat(settings: EngineSettings, scheduler: Scheduler) -> ChatModel:
     if settings.chat_url is not None:
         from models.embedded.chat_http import HttpChatModel
 
@@ -123,7 +123,7 @@ def _chat(settings: EngineSettings, scheduler: Scheduler, workers: int) -> ChatM
     return SmallChatModel(
         lambda: prepare_chat(settings.models_dir),
         scheduler,
-        replicas=min(settings.max_sessions, workers * _REPLICAS_PER_CORE),
+        kept=min(settings.max_sessions, _CONVERSATIONS_KEPT),
         instructions=settings.instructions,
     )
 

@@ -1,24 +1,25 @@
-"""The embedded chat model: a small language model on CTranslate2, one thread for each reply."""
+"""The embedded chat model: a small language model that keeps what it has read of each conversation."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-from models.embedded.chat_prompt import END, Prompt, build_prompt, load_tokenizer
+from models.embedded.chat_memory import ChatMemory, Reading
+from models.embedded.chat_prompt import END, Prompt, build_prompt
+from models.embedded.llama import Llama, Logits
 from models.embedded.parts import ChatBegun, ChatEnded, ChatEvent, ChatRequest, TextDelta
+from models.embedded.sampling import Sampler, SamplingOptions
 from models.embedded.scheduler import Deadline, Job, Scheduler
 from models.instructions import DEFAULT_INSTRUCTIONS
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from streaming.engine import ChatMessage
 
 _SENTENCE_ENDS = (".", "!", "?")
+_STEP = 16  # tokens read at once: about 40 ms, after which more urgent work may go first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,26 +27,21 @@ class ChatOptions:
     """How replies are written.
 
     Past `long_enough` tokens a reply ends with the sentence that it is in; at `max_tokens` it is cut. `history` is
-    how many tokens of the conversation the model is shown: reading one costs about 0.6 ms. At `temperature` 0 the
-    likeliest words are taken and equal prompts give equal replies.
+    how many tokens of the conversation the model is shown; where there are more, the older half is left out, so that
+    what has been read stays useful for several turns.
     """
 
     max_tokens: int = 96
     long_enough: int = 24
-    history: int = 256
-    temperature: float = 0.0
-    top_k: int = 20
-    repetition_penalty: float = 1.1
-    seed: int = 0
+    history: int = 400
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
 
 
 class SmallChatModel:
-    """A converted model (`convert.convert`) shared by `replicas` replies at a time.
+    """A converted model (`convert.convert`) that writes for any number of conversations.
 
-    `load` gives its directory; it is called in a thread at the start.
-
-    The state after the system message is kept for `instructions`, and for no others: whatever a client sets as
-    instructions must not stay in memory.
+    `load` gives its directory; it is called in a thread at the start. Of the newest `kept` conversations it remembers
+    what it has read, so that a turn costs only its own words; of the others it remembers `instructions`.
     """
 
     tools = False
@@ -55,143 +51,107 @@ class SmallChatModel:
         load: Callable[[], Path],
         scheduler: Scheduler,
         *,
-        replicas: int,
+        kept: int,
         instructions: str = DEFAULT_INSTRUCTIONS,
         options: ChatOptions | None = None,
     ) -> None:
         self._load = load
         self._scheduler = scheduler
-        self._replicas = replicas
+        self._kept = kept
         self._instructions = instructions
         self._options = options or ChatOptions()
-        self._loaded: _Loaded | None = None
-        # A reply whose reader pauses keeps its replica: who waits for one must not hold a core meanwhile.
-        self._free_replicas = asyncio.Semaphore(replicas)
+        self._memory: ChatMemory | None = None
 
     async def start(self) -> None:
-        """Load the model and keep the default instructions' state in every replica."""
-        self._loaded = await asyncio.to_thread(
-            lambda: _Loaded(self._load(), self._replicas, self._options, self._instructions)
-        )
+        """Load the model and read the default instructions. Raises EngineError as `load` does."""
+        self._memory = await asyncio.to_thread(self._start)
+
+    def _start(self) -> ChatMemory:
+        llama = Llama(self._load())
+        prompt = build_prompt(llama.tokenizer, self._instructions, (), budget=0)
+        return ChatMemory(llama, llama.ids(prompt.system), kept=self._kept)
 
     async def stream(self, request: ChatRequest, *, needed_at: Deadline) -> AsyncGenerator[ChatEvent, None]:
         """See `parts.ChatModel`."""
-        loaded = self._loaded
-        if loaded is None:
+        memory = self._memory
+        if memory is None:
             raise RuntimeError("the chat model has not been started")
 
         def write(job: Job, emit: Callable[[ChatEvent], None]) -> None:
             emit(ChatBegun())
-            _Writer(loaded, self._options, job, emit).write(request, keep=request.instructions == self._instructions)
+            with memory.reading(request.session_id) as reading:
+                _Writer(memory.llama, self._options, reading, job, emit).write(request)
 
-        async with self._free_replicas:
-            events = self._scheduler.stream(request.session_id, write, needed_at=needed_at, room=4)
-            async with aclosing(events):
-                async for event in events:
-                    yield event
+        events = self._scheduler.stream(request.session_id, write, needed_at=needed_at, room=4)
+        async with aclosing(events):
+            async for event in events:
+                yield event
 
     async def close(self) -> None:
-        """Unload the model. Every reply has ended before: the scheduler is closed first."""
-        if self._loaded is not None:
-            self._loaded.generator.unload_model()
-            self._loaded = None
-
-
-class _Loaded:
-    def __init__(self, directory: Path, replicas: int, options: ChatOptions, instructions: str) -> None:
-        import ctranslate2
-
-        if options.temperature:
-            ctranslate2.set_random_seed(options.seed)
-        self.tokenizer: Tokenizer = load_tokenizer(directory / "tokenizer.json")
-        self.replicas = replicas
-        self.generator = ctranslate2.Generator(
-            str(directory), device="cpu", compute_type="int8_float32", inter_threads=replicas, intra_threads=1
-        )
-        self._warm_up(build_prompt(self.tokenizer, instructions, (), budget=options.history))
-
-    def _warm_up(self, prompt: Prompt) -> None:
-        """Each replica keeps a state of its own, so all of them must be at it at the same time."""
-        everyone = threading.Barrier(self.replicas)
-
-        def meet(_: Any) -> bool:
-            everyone.wait(timeout=60)
-            return True
-
-        def once() -> None:
-            self.generator.generate_batch(
-                [prompt.conversation],
-                static_prompt=prompt.system,
-                include_prompt_in_result=False,
-                max_length=1,
-                callback=meet,
-            )
-
-        threads = [threading.Thread(target=once) for _ in range(self.replicas)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        """Release the model."""
+        self._memory = None
 
 
 class _Writer:
-    """One reply, written token by token in CTranslate2's thread while the job's thread waits."""
+    """Writes one reply, in a job's thread."""
 
-    def __init__(self, loaded: _Loaded, options: ChatOptions, job: Job, emit: Callable[[ChatEvent], None]) -> None:
-        from tokenizers.decoders import DecodeStream
-
-        self._loaded = loaded
+    def __init__(
+        self, llama: Llama, options: ChatOptions, reading: Reading, job: Job, emit: Callable[[ChatEvent], None]
+    ) -> None:
+        self._llama = llama
         self._options = options
+        self._reading = reading
         self._job = job
         self._emit = emit
-        self._decoder = DecodeStream(skip_special_tokens=True)
-        self._tokens = 0
-        self._ended_early = False
-        self._error: BaseException | None = None
 
-    def write(self, request: ChatRequest, *, keep: bool) -> None:
-        options = self._options
-        prompt = build_prompt(self._loaded.tokenizer, request.instructions, request.messages, budget=options.history)
-        limit = min(options.max_tokens, request.max_tokens or options.max_tokens)
-        results = self._loaded.generator.generate_batch(
-            [prompt.conversation if keep else prompt.system + prompt.conversation],
-            static_prompt=prompt.system if keep else None,
-            cache_static_prompt=keep,
-            include_prompt_in_result=False,
-            max_length=limit,
-            sampling_topk=options.top_k if options.temperature else 1,
-            sampling_temperature=options.temperature or 1.0,
-            repetition_penalty=options.repetition_penalty,
-            end_token=END,
-            callback=self._take,
-        )
-        if self._error is not None:
-            raise self._error
-        written = len(results[0].sequences_ids[0])
-        reason: Literal["completed", "max_tokens"] = "max_tokens"
-        if self._ended_early or written < limit:
-            reason = "completed"
-        self._emit(
-            ChatEnded(
-                reason=reason,
-                input_tokens=len(prompt.system) + len(prompt.conversation),
-                output_tokens=self._tokens,
-                cached_tokens=len(prompt.system) if keep else 0,
-            )
-        )
+    def write(self, request: ChatRequest) -> None:
+        prompt = self._prompt(request)
+        ids = self._llama.ids(prompt.system + prompt.conversation)
+        known = self._reading.back_to(ids)
+        logits = self._read(ids[known:])
+        limit = min(self._options.max_tokens, request.max_tokens or self._options.max_tokens)
+        written, reason = self._continue(logits, limit)
+        self._emit(ChatEnded(reason=reason, input_tokens=len(ids), output_tokens=written, cached_tokens=known))
 
-    def _take(self, step: Any) -> bool:
-        """One token; True ends the reply. An error must not unwind into CTranslate2: it waits until that returns."""
-        try:
-            self._tokens += 1
-            if step.token == END:
-                return False
-            text = self._decoder.step(self._loaded.tokenizer, step.token_id)
+    def _continue(self, logits: Logits, limit: int) -> tuple[int, Literal["completed", "max_tokens"]]:
+        """Write until the model ends, the reply is long enough, or it must be cut: how many tokens, and why."""
+        from tokenizers.decoders import DecodeStream
+
+        decoder = DecodeStream(skip_special_tokens=True)
+        sampler = Sampler(self._options.sampling, self._reading.ids)
+        end = self._llama.ids([END])[0]
+        for count in range(1, limit + 1):
+            token = sampler.choose(logits)
+            if token == end:
+                return count, "completed"
+            text = decoder.step(self._llama.tokenizer, token)
             if text:
                 self._emit(TextDelta(text))
-                self._ended_early = self._tokens >= self._options.long_enough and text.rstrip().endswith(_SENTENCE_ENDS)
+                if count >= self._options.long_enough and text.rstrip().endswith(_SENTENCE_ENDS):
+                    return count, "completed"
+            if count < limit:
+                logits = self._read([token])
+        return limit, "max_tokens"
+
+    def _read(self, ids: list[int]) -> Logits:
+        for start in range(0, len(ids), _STEP):
             self._job.check()
-        except BaseException as error:
-            self._error = error
-            return True
-        return self._ended_early
+            logits = self._reading.read(ids[start : start + _STEP])
+        return logits
+
+    def _prompt(self, request: ChatRequest) -> Prompt:
+        """The conversation from where it was last begun, or from its middle once that has become too long."""
+        messages = self._since(request.messages)
+        prompt = self._build(request, messages, self._options.history)
+        if prompt.skipped:
+            prompt = self._build(request, messages, self._options.history // 2)
+        self._reading.since = messages[prompt.skipped].item_id if messages else None
+        return prompt
+
+    def _since(self, messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
+        since = self._reading.since
+        starts = [index for index, message in enumerate(messages) if since is not None and message.item_id == since]
+        return messages[starts[0] :] if starts else messages
+
+    def _build(self, request: ChatRequest, messages: tuple[ChatMessage, ...], budget: int) -> Prompt:
+        return build_prompt(self._llama.tokenizer, request.instructions, messages, budget=budget)

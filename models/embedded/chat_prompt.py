@@ -21,10 +21,11 @@ START, END = "<|im_start|>", "<|im_end|>"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Tokens of the system message, and of all that follows it."""
+    """Tokens of the system message, and of all that follows it; `skipped` messages had to be left out of that."""
 
     system: list[str]
     conversation: list[str]
+    skipped: int = 0
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -36,10 +37,14 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
+MOST_INSTRUCTIONS = 128
+"""Tokens of instructions that are read; a small model makes nothing of longer ones."""
+
+
 def build_prompt(tokenizer: Tokenizer, instructions: str, messages: Sequence[ChatMessage], *, budget: int) -> Prompt:
     """The newest messages that fit in `budget` tokens, whole, and always the last.
 
-    A last message that is longer than the budget by itself keeps its end.
+    A last message that is longer than the budget by itself keeps its end; instructions that are too long, their start.
     """
     encode = _Encoder(tokenizer)
     turns: list[list[str]] = []
@@ -53,7 +58,11 @@ def build_prompt(tokenizer: Tokenizer, instructions: str, messages: Sequence[Cha
     while len(turns) > 1 and _is_answer(messages[-len(turns)]):
         turns.pop()
     conversation = [token for turn in reversed(turns) for token in turn]
-    return Prompt(encode.message("system", instructions), [*conversation, START, *encode.text("assistant\n")])
+    system = encode.message("system", instructions)
+    if len(system) > MOST_INSTRUCTIONS:
+        system = [*system[: MOST_INSTRUCTIONS - 2], END, *encode.text("\n")]
+    opening = [START, *encode.text("assistant\n")]
+    return Prompt(system, [*conversation, *opening], skipped=len(messages) - len(turns))
 
 
 def _is_answer(message: ChatMessage) -> bool:

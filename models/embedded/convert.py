@@ -1,12 +1,14 @@
-"""Prepares model files once for fast use: a GGUF chat model becomes a CTranslate2 int8 model.
+"""Prepares model files once for fast use: a GGUF chat model becomes an ONNX graph with weights in 8 bits.
 
-Source formats: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (architecture `llama`, tokenizer `gpt2`) and
-`ctranslate2.specs`. Weights are read as data: nothing of the file is executed.
+Source format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (architecture `llama`, tokenizer `gpt2`).
+Weights are read as data: nothing of the file is executed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,18 +18,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from models.embedded.llama import EMBEDDINGS, GRAPH, SHAPE, TOKENIZER
+from models.embedded.llama_graph import LlamaShape, Weight, build_graph
 from streaming.errors import EngineError
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
     from tokenizers import Tokenizer
 
-VERSION = 1
+VERSION = 2
 """Raise it when a conversion's result changes: results of another version are not used."""
 
+_ROOM = 640  # instructions, history, a reply and what lies between them; see chat.ChatOptions
 _PRE_TOKENIZERS = ("smollm",)
 _CONTROL_TOKEN = 3
-_Array = npt.NDArray[Any]
 
 
 def converted_directory(models_dir: Path, source_sha256: str) -> Path:
@@ -58,31 +62,41 @@ def write_once(out_dir: Path, write: Callable[[Path], None]) -> None:
 
 
 def convert(gguf_path: Path, out_dir: Path) -> None:
-    """Convert a llama-architecture GGUF file to CTranslate2 int8 in `out_dir`; do nothing where it exists.
+    """Convert a llama-architecture GGUF file to what `llama.Llama` runs, in `out_dir`; do nothing where it exists.
 
-    `out_dir` gets `model.bin`, `config.json`, `vocabulary.json` and `tokenizer.json`. Takes about 4 s for 135 M
-    parameters. Raises EngineError where the file is of a kind that is not known.
+    Takes about 10 s for 135 M parameters. Raises EngineError where the file is of a kind that is not known.
     """
     write_once(out_dir, lambda scratch: _convert(gguf_path, scratch))
 
 
 def _convert(gguf_path: Path, out_dir: Path) -> None:
+    import onnx
     from gguf import GGUFReader
 
     reader = GGUFReader(gguf_path)
     if _field(reader, "general.architecture") != "llama":
         raise EngineError("the chat model's architecture is not llama", code="model_invalid")
-    tokenizer = build_tokenizer(reader)
-    tokenizer.save(str(out_dir / "tokenizer.json"))
-    spec = _build_spec(reader)
-    spec.register_vocabulary(_field(reader, "tokenizer.ggml.tokens"))
-    end = tokenizer.id_to_token(int(_field(reader, "tokenizer.ggml.eos_token_id")))
-    spec.config.bos_token = spec.config.eos_token = end
-    spec.config.unk_token = tokenizer.id_to_token(int(_field(reader, "tokenizer.ggml.unknown_token_id")))
-    spec.config.layer_norm_epsilon = float(_field(reader, "llama.attention.layer_norm_rms_epsilon"))
-    spec.validate()
-    spec.optimize(quantization="int8_float32")
-    spec.save(str(out_dir))
+    build_tokenizer(reader).save(str(out_dir / TOKENIZER))
+    shape = _shape(reader)
+    (out_dir / SHAPE).write_text(json.dumps(dataclasses.asdict(shape)), encoding="utf-8")
+    weight = _dequantised(reader)
+    untied = any(tensor.name == "output.weight" for tensor in reader.tensors)
+    onnx.save(build_graph(shape, weight, untied=untied), str(out_dir / GRAPH))
+    np.save(out_dir / EMBEDDINGS, weight("token_embd").astype(np.float16), allow_pickle=False)
+
+
+def _shape(reader: GGUFReader) -> LlamaShape:
+    width, heads = int(_field(reader, "llama.embedding_length")), int(_field(reader, "llama.attention.head_count"))
+    return LlamaShape(
+        layers=int(_field(reader, "llama.block_count")),
+        width=width,
+        heads=heads,
+        key_value_heads=int(_field(reader, "llama.attention.head_count_kv")),
+        head_size=width // heads,
+        rotary_base=float(_field(reader, "llama.rope.freq_base")),
+        epsilon=float(_field(reader, "llama.attention.layer_norm_rms_epsilon")),
+        room=min(_ROOM, int(_field(reader, "llama.context_length"))),
+    )
 
 
 def _field(reader: GGUFReader, name: str) -> Any:
@@ -117,53 +131,15 @@ def build_tokenizer(reader: GGUFReader) -> Tokenizer:
     return tokenizer
 
 
-def _build_spec(reader: GGUFReader) -> Any:
-    from ctranslate2.specs import TransformerDecoderModelSpec, common_spec
-
-    # The file's query and key rows are already permuted for interleaved rotary positions.
-    spec = TransformerDecoderModelSpec.from_config(
-        int(_field(reader, "llama.block_count")),
-        int(_field(reader, "llama.attention.head_count")),
-        activation=common_spec.Activation.SWISH,
-        pre_norm=True,
-        ffn_glu=True,
-        rms_norm=True,
-        rotary_dim=0,
-        rotary_interleave=True,
-        rotary_base=float(_field(reader, "llama.rope.freq_base")),
-        num_heads_kv=int(_field(reader, "llama.attention.head_count_kv")),
-    )
-    untied = any(tensor.name == "output.weight" for tensor in reader.tensors)
-    _fill_spec(spec.decoder, _dequantised(reader), untied=untied)
-    return spec
-
-
-def _dequantised(reader: GGUFReader) -> Callable[[str], _Array]:
+def _dequantised(reader: GGUFReader) -> Weight:
     from gguf import dequantize
 
     tensors = {tensor.name: tensor for tensor in reader.tensors}
 
-    def weight(name: str) -> _Array:
+    def weight(name: str) -> npt.NDArray[np.float32]:
         tensor = tensors.get(f"{name}.weight")
         if tensor is None:
             raise EngineError(f"the chat model's file lacks the tensor {name}", code="model_invalid")
-        return dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+        return np.asarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
 
     return weight
-
-
-def _fill_spec(decoder: Any, weight: Callable[[str], _Array], *, untied: bool) -> None:
-    decoder.scale_embeddings = False
-    decoder.embeddings.weight = weight("token_embd")
-    decoder.projection.weight = weight("output") if untied else decoder.embeddings.weight
-    decoder.layer_norm.gamma = weight("output_norm")
-    for index, layer in enumerate(decoder.layer):
-        block = f"blk.{index}"
-        layer.self_attention.layer_norm.gamma = weight(f"{block}.attn_norm")
-        queries_keys_values = [weight(f"{block}.attn_{part}") for part in "qkv"]
-        layer.self_attention.linear[0].weight = np.concatenate(queries_keys_values)
-        layer.self_attention.linear[1].weight = weight(f"{block}.attn_output")
-        layer.ffn.layer_norm.gamma = weight(f"{block}.ffn_norm")
-        layer.ffn.linear_0.weight = weight(f"{block}.ffn_gate")
-        layer.ffn.linear_0_noact.weight = weight(f"{block}.ffn_up")
-        layer.ffn.linear_1.weight = weight(f"{block}.ffn_down")
