@@ -85,7 +85,7 @@ class Endpointing:
     threshold: float = 0.5
     release: float = 0.35
     shortest_voice: int = 64 * MS
-    guess: int = 96 * MS
+    guess: int = 32 * MS
     asks: tuple[int, ...] = ()
     steps: tuple[tuple[float, int], ...] = ()
     longest: int = 500 * MS
@@ -98,7 +98,6 @@ class Endpointing:
             return cls(
                 threshold=setting.threshold,
                 release=max(setting.threshold - 0.15, 0.01),
-                guess=min(160, setting.silence_duration_ms) * MS,
                 longest=setting.silence_duration_ms * MS,
                 longest_turn=longest_turn,
             )

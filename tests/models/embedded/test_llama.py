@@ -38,7 +38,7 @@ def reference(ids: list[int]) -> Array:
     """The same model in plain numpy: logits after the last token. RoFormer (arXiv:2104.09864), Llama (2302.13971)."""
 
     def w(name: str) -> Array:
-        return tiny_weight(name).astype(np.float64)
+        return np.asarray(tiny_weight(name), dtype=np.float64)
 
     def norm(x: Array, gamma: Array) -> Array:
         return x / np.sqrt(np.mean(x**2, -1, keepdims=True) + SHAPE.epsilon) * gamma
