@@ -31,10 +31,11 @@ format: .venv/.dev  ## Bring the code into shape.
 bench: test-setup  ## Measure what docs/benchmarks.md shows.
 	$(BIN)/python -m benchmarks
 
-models: .venv/.base  ## Fetch the embedded models, about 500 MB, once.
+models: .venv/.base  ## Fetch the embedded models, about 250 MB, once.
 	$(BIN)/python -m models fetch
 
 test-setup: .venv/.dev models .venv-pipecat/.installed  ## Set up what the tests need beyond the code.
+	$(BIN)/python -m models fetch whisper-base
 	$(BIN)/python -m benchmarks.fetch_recordings
 	@sh tests/install_chromium.sh
 

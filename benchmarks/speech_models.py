@@ -30,7 +30,7 @@ _NUMBERS = dict(enumerate(("zero", "one", "two", "three", "four", "five", "six",
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=150, help="clips to find word errors and the gate's losses on")
-    parser.add_argument("--model", default="whisper-base", help="speech to text: whisper-base or whisper-tiny.en")
+    parser.add_argument("--model", default="whisper-tiny.en", help="speech to text: whisper-base or whisper-tiny.en")
     options = parser.parse_args()
     spoken = [clip for clip in recordings() if clip.transcript and clip.seconds < 28 and not _spelled(clip)]
     chosen = random.Random(1).sample(spoken, min(options.clips, len(spoken)))

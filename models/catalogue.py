@@ -44,7 +44,7 @@ class EngineSettings:
     workers: int | None = None
     instructions: str = DEFAULT_INSTRUCTIONS
     voice: str = "joe"
-    speech_model: str = "whisper-base"
+    speech_model: str = "whisper-tiny.en"
     language: str = "en"
     chat_url: str | None = None
     chat_model: str = ""

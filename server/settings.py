@@ -32,7 +32,10 @@ class Settings(BaseSettings):
     engine: EngineKind = Field(default="embedded", description="which engine answers: embedded, echo or scripted")
     models_dir: Path = Field(default=DEFAULT_DIRECTORY, description="where `python -m models fetch` put the models")
     workers: int | None = Field(default=None, ge=1, description="cores that the models may use; all by default")
-    speech_model: str = Field(default="whisper-base", description="the embedded model that hears")
+    speech_model: str = Field(
+        default="whisper-tiny.en",
+        description="the embedded model that hears; whisper-base, fetched by name, knows more languages",
+    )
     language: str = Field(default="en", description="the language that it hears")
     voice: str = Field(default="joe", description="the embedded voice that speaks")
     chat_url: str | None = Field(

@@ -51,7 +51,7 @@ class SpeechToText:
     """
 
     def __init__(
-        self, weights: Weights, *, model: str = "whisper-base", workers: int = 1, language: str = "en"
+        self, weights: Weights, *, model: str = "whisper-tiny.en", workers: int = 1, language: str = "en"
     ) -> None:
         files = {name: weights.read(model, name) for name in _FILES}
         self._tokenizer = tokenizers.Tokenizer.from_buffer(files["tokenizer.json"])

@@ -38,10 +38,11 @@ def reference(ids: list[int]) -> Array:
     """The same model in plain numpy: logits after the last token. RoFormer (arXiv:2104.09864), Llama (2302.13971)."""
 
     def w(name: str) -> Array:
-        return np.asarray(tiny_weight(name), dtype=np.float64)
+        return tiny_weight(name).astype(np.float64)
 
     def norm(x: Array, gamma: Array) -> Array:
-        return x / np.sqrt(np.mean(x**2, -1, keepdims=True) + SHAPE.epsilon) * gamma
+        normed: Array = x / np.sqrt(np.mean(x**2, -1, keepdims=True) + SHAPE.epsilon) * gamma
+        return normed
 
     def rotate(x: Array) -> Array:
         angles = np.outer(np.arange(len(ids)), SHAPE.rotary_base ** -(np.arange(0, 16, 2) / 16))[:, None]
