@@ -22,12 +22,13 @@ _WORD = re.compile(r"\S+")
 class ClauseOptions:
     """Bounds, in words: the first clause may end at a pause from `first_words` on, a later one from `later_words` on.
 
-    No clause is longer than `max_words`: one without punctuation is cut between words.
+    No clause is longer than `first_most` or `later_most`: one without punctuation is cut between words.
     """
 
     first_words: int = 2
+    first_most: int = 10
     later_words: int = 8
-    max_words: int = 24
+    later_most: int = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ class ClauseCutter:
 
     def _longest(self) -> int | None:
         words = list(_WORD.finditer(self._pending))
-        return words[self._options.max_words - 1].end() if len(words) > self._options.max_words else None
+        most = self._options.later_most if self._end else self._options.first_most
+        return words[most - 1].end() if len(words) > most else None
 
     def _after_space(self, end: int) -> int:
         while end < len(self._pending) and self._pending[end].isspace():

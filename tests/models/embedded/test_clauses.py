@@ -46,12 +46,12 @@ def test_the_first_clause_comes_as_soon_as_it_is_known_to_be_complete() -> None:
 
 def test_text_without_punctuation_is_cut_between_words() -> None:
     text = "word " * 60
-    assert [len(part.split()) for part in cut(text)] == [24, 24, 12]
+    assert [len(part.split()) for part in cut(text)] == [10, 24, 24, 2]
 
 
 @given(WORDS | st.text(max_size=300), st.integers(1, 40))
 def test_clauses_join_to_the_text_and_know_where_they_end(text: str, size: int) -> None:
-    cutter = ClauseCutter(ClauseOptions(max_words=10))
+    cutter = ClauseCutter(ClauseOptions(first_most=6, later_most=10))
     clauses = [clause for at in range(0, len(text), size) for clause in cutter.push(text[at : at + size])]
     clauses += cutter.flush()
     assert "".join(clause.text for clause in clauses) == text
@@ -64,6 +64,6 @@ def test_clauses_join_to_the_text_and_know_where_they_end(text: str, size: int) 
 
 @given(WORDS, st.integers(1, 40))
 def test_no_clause_is_longer_than_the_bound(text: str, size: int) -> None:
-    cutter = ClauseCutter(ClauseOptions(max_words=10))
+    cutter = ClauseCutter(ClauseOptions(first_most=6, later_most=10))
     clauses = [clause for at in range(0, len(text), size) for clause in cutter.push(text[at : at + size])]
     assert all(len(clause.text.split()) <= 10 for clause in [*clauses, *cutter.flush()])
