@@ -26,7 +26,7 @@ class ClauseOptions:
     """
 
     first_words: int = 2
-    first_most: int = 10
+    first_most: int = 7
     later_words: int = 8
     later_most: int = 24
 

@@ -46,7 +46,7 @@ def test_the_first_clause_comes_as_soon_as_it_is_known_to_be_complete() -> None:
 
 def test_text_without_punctuation_is_cut_between_words() -> None:
     text = "word " * 60
-    assert [len(part.split()) for part in cut(text)] == [10, 24, 24, 2]
+    assert [len(part.split()) for part in cut(text)] == [7, 24, 24, 5]
 
 
 @given(WORDS | st.text(max_size=300), st.integers(1, 40))
