@@ -29,22 +29,23 @@ _Floats = npt.NDArray[np.float32]
 class ChunkOptions:
     """How the decoder is run, in frames of 11.6 ms.
 
-    The first chunk is short so that speech starts early. `left` and `right` are the frames around a chunk that its
-    samples depend on: with them the chunks are equal to the whole.
+    The first chunk is short so that speech starts early, and each one after it twice as long, up to `longest`: so it
+    is made while the one before it plays. `left` and `right` are the frames around a chunk that its samples depend on:
+    with them the chunks are equal to the whole.
     """
 
-    first: int = 20
-    rest: int = 64
+    first: int = 14
+    longest: int = 64
     left: int = 32
     right: int = 28
 
     def windows(self, frames: int) -> Iterator[tuple[int, int]]:
         """The chunks' first frames and ends."""
-        start = 0
+        start, length = 0, self.first
         while start < frames:
-            end = min(start + (self.rest if start else self.first), frames)
+            end = min(start + length, frames)
             yield start, end
-            start = end
+            start, length = end, min(2 * length, self.longest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ def test_a_voice_of_another_kind_is_refused(change: dict[str, Any]) -> None:
 
 @given(st.integers(0, 2000))
 def test_chunks_join_to_the_whole(frames: int) -> None:
-    windows = list(ChunkOptions(first=20, rest=64).windows(frames))
+    windows = list(ChunkOptions(first=14, longest=64).windows(frames))
     assert [frame for start, end in windows for frame in range(start, end)] == list(range(frames))
 
 
