@@ -151,10 +151,6 @@ class Reframer:
         self._rest = joined[whole:].copy()
         return iter(joined[:whole].reshape(-1, self.size))
 
-    def clear(self) -> None:
-        """Forget the remainder."""
-        self._rest = np.zeros(0, dtype=np.float32)
-
 
 class AudioBuffer:
     """The recent past of a stream: samples by absolute position, dropped from the front.

@@ -27,7 +27,7 @@ class Floor(Enum):
 
 
 class Overlap(Enum):
-    """What can happen while a reply is heard."""
+    """What can happen while a reply is heard. REPLY_OVER: it has ended, or the speech over it is no longer judged."""
 
     REPLY_HEARD = auto()
     REPLY_OVER = auto()
@@ -44,7 +44,6 @@ class Effect(Enum):
     RESTORE = auto()
     STOP = auto()
     YIELD = auto()
-    """The reply ended by itself while the user spoke over it: the speech is an ordinary turn."""
 
 
 BARGE_IN: Mapping[tuple[Floor, Overlap], tuple[Floor, Effect]] = {
@@ -88,7 +87,8 @@ class BargeInRule:
 
     Voice shorter than `cough` is dismissed at its end. After `listen` of voice, or at its end, its words are asked
     for: words that are not a backchannel interrupt. After `surely` it interrupts whatever the words are. `pause` is
-    the silence that ends an overlap, `patience` (ns) how long the words are waited for.
+    the silence that ends an overlap, `patience` (ns) how long the words are waited for. A microphone that sends
+    nothing for `stall` (ns) is taken to be silent.
     """
 
     cough: int = 160 * MS
@@ -96,6 +96,7 @@ class BargeInRule:
     surely: int = 960 * MS
     pause: int = 192 * MS
     patience: int = 1_000_000_000
+    stall: int = 1_500_000_000
 
 
 class Judgement(Enum):
@@ -105,13 +106,19 @@ class Judgement(Enum):
     ASK = auto()
     INTERRUPT = auto()
     DISMISS = auto()
+    YIELD = auto()
+    """Nothing: the reply is over by itself, or may no longer be interrupted, and the speech is an ordinary turn."""
 
 
 @dataclass(slots=True)
 class OverlapJudge:
-    """Judges one stretch of speech over a reply. Its words come from the engine, when it asks for them."""
+    """Judges one stretch of speech over a reply. Its words come from the engine, when it asks for them.
+
+    `heard_at` is when (ns) the newest frame came.
+    """
 
     rule: BargeInRule
+    heard_at: int
     voiced: int = 0
     silence: int = 0
     _asked_at: int | None = None
@@ -119,39 +126,46 @@ class OverlapJudge:
 
     def hear(self, *, voice: bool, now: int) -> Judgement:
         """One more frame of VOICE_FRAME samples."""
+        self.heard_at = now
         if voice:
             self.voiced += VOICE_FRAME
             self.silence = 0
+            self._asked_silent = False  # the words that were asked for are not all there will be
         else:
             self.silence += VOICE_FRAME
         return self.judge(now=now)
 
     def judge(self, *, now: int) -> Judgement:
         """What the speech so far amounts to."""
-        over = self.silence >= self.rule.pause
+        over = self.silence >= self.rule.pause or now - self.heard_at >= self.rule.stall
+        late = self._asked_at is not None and now - self._asked_at >= self.rule.patience
         if self.voiced >= self.rule.surely:
             return Judgement.INTERRUPT
         if over and self.voiced < self.rule.cough:
             return Judgement.DISMISS
-        if self._asked_at is not None and now - self._asked_at >= self.rule.patience:
-            return Judgement.INTERRUPT if self.voiced >= self.rule.listen else Judgement.DISMISS
-        if self._asked_at is None and (over or self.voiced >= self.rule.listen):
-            return self._ask(now, over)
-        if over and self._asked_at is not None and not self._asked_silent:
-            return self._ask(now, over)
+        if late and (judgement := self._without_words()) is not Judgement.WAIT:
+            return judgement
+        if (over and not self._asked_silent) or (self._asked_at is None and self.voiced >= self.rule.listen):
+            self._asked_at, self._asked_silent = now, over
+            return Judgement.ASK
         return Judgement.WAIT
 
-    def words(self, text: str) -> Judgement:
-        """The words of what was asked about last."""
+    def words(self, text: str | None) -> Judgement:
+        """The words of what was asked about last; None where they could not be found."""
+        if text is None:
+            return self._without_words()
         if not is_backchannel(text):
             return Judgement.INTERRUPT
         return Judgement.DISMISS if self._asked_silent else Judgement.WAIT
 
     def timeout(self) -> int | None:
-        """When (ns) the wait for words ends."""
-        return None if self._asked_at is None else self._asked_at + self.rule.patience
+        """When (ns) `judge` will have something to say though nothing comes."""
+        if self._asked_silent or (self._asked_at is not None and self.voiced >= self.rule.listen):
+            return None if self._asked_at is None else self._asked_at + self.rule.patience
+        return self.heard_at + self.rule.stall
 
-    def _ask(self, now: int, over: bool) -> Judgement:
-        self._asked_at = now
-        self._asked_silent = over
-        return Judgement.ASK
+    def _without_words(self) -> Judgement:
+        """Speech whose words are not to be had goes by its length."""
+        if self.voiced >= self.rule.listen:
+            return Judgement.INTERRUPT
+        return Judgement.DISMISS if self._asked_silent else Judgement.WAIT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from streaming.config import SessionConfig
@@ -41,17 +42,23 @@ class SessionOptions:
 
 
 class Outbox:
-    """A session's outputs in order. Names given out here are unique in the session, and the same on a replay."""
+    """A session's outputs in order. Names given out here are unique in the session, and the same on a replay.
 
-    def __init__(self, session_id: str) -> None:
+    `taken`: the names that a client has chosen for its items; none of them is given out.
+    """
+
+    def __init__(self, session_id: str, *, taken: Container[str] = ()) -> None:
         self._suffix = session_id.rpartition("_")[2]
+        self._taken = taken
         self._queue: deque[Output] = deque()
         self._counts: dict[str, int] = {}
 
     def name(self, kind: str) -> str:
         """A fresh id, such as `item_<session>_3`."""
-        count = self._counts[kind] = self._counts.get(kind, 0) + 1
-        return f"{kind}_{self._suffix}_{count}"
+        while True:
+            count = self._counts[kind] = self._counts.get(kind, 0) + 1
+            if (name := f"{kind}_{self._suffix}_{count}") not in self._taken:
+                return name
 
     def send(self, event: ServerEvent) -> None:
         """To the client, with a fresh event id."""

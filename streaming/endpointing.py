@@ -44,7 +44,6 @@ class Act(Enum):
 
     NOTHING = auto()
     STARTED = auto()
-    PAUSED = auto()
     RESUMED = auto()
     ENDED = auto()
 
@@ -62,7 +61,7 @@ ENDPOINTING: Mapping[tuple[Voice, Signal], tuple[Voice, Act]] = {
     (Voice.ONSET, Signal.TOO_LONG): (Voice.QUIET, Act.NOTHING),
     (Voice.SPEAKING, Signal.VOICE): (Voice.SPEAKING, Act.NOTHING),
     (Voice.SPEAKING, Signal.VOICE_LASTS): (Voice.SPEAKING, Act.NOTHING),
-    (Voice.SPEAKING, Signal.SILENCE): (Voice.PAUSING, Act.PAUSED),
+    (Voice.SPEAKING, Signal.SILENCE): (Voice.PAUSING, Act.NOTHING),
     (Voice.SPEAKING, Signal.SILENCE_LASTS): (Voice.QUIET, Act.ENDED),
     (Voice.SPEAKING, Signal.TOO_LONG): (Voice.QUIET, Act.ENDED),
     (Voice.PAUSING, Signal.VOICE): (Voice.SPEAKING, Act.RESUMED),
@@ -148,14 +147,20 @@ class Endpointer:
         if voice:
             return self._on_voice(end)
         self.silence += VOICE_FRAME
-        return self._settle(Signal.SILENCE)
+        self._step(Signal.SILENCE)
+        return self.settle()
 
     def turn_end(self, end: int, probability: float) -> Act:
         """The turn-end model's answer about the pause that began before `end`; one about an earlier pause is stale."""
         if self.state is not Voice.PAUSING or end <= self.voice_end:
             return Act.NOTHING
         self._turn_end = probability
-        return self._settle(None)
+        return self.settle()
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether a turn has started and not ended."""
+        return self.state in (Voice.SPEAKING, Voice.PAUSING)
 
     def should_ask(self) -> bool:
         """Whether the turn-end model is due to be asked now; each due silence is asked about once."""
@@ -170,6 +175,16 @@ class Endpointer:
     def likely_end(self) -> bool:
         """Whether the pause is long enough to begin the reply on speculation."""
         return self.state is Voice.PAUSING and self.silence >= self.rule.guess
+
+    def settle(self) -> Act:
+        """Whether the silence so far ends the turn."""
+        if self.state is Voice.PAUSING and self.silence >= self.rule.silence_needed(self._turn_end):
+            return self._step(Signal.SILENCE_LASTS)
+        return Act.NOTHING
+
+    def hold(self) -> None:
+        """Take an end back: it is not decided yet whether there is a turn at all, and `settle` will be asked again."""
+        self.state = Voice.PAUSING
 
     def reset(self) -> None:
         """Forget the turn, such as after a manual commit."""
@@ -187,12 +202,6 @@ class Endpointer:
         act = self._step(Signal.VOICE_LASTS if self._voiced >= self.rule.shortest_voice else Signal.VOICE)
         if end - self.voice_start >= self.rule.longest_turn and self.state is Voice.SPEAKING:
             return self._step(Signal.TOO_LONG)
-        return act
-
-    def _settle(self, signal: Signal | None) -> Act:
-        act = self._step(signal) if signal else Act.NOTHING
-        if self.state is Voice.PAUSING and self.silence >= self.rule.silence_needed(self._turn_end):
-            return self._step(Signal.SILENCE_LASTS)
         return act
 
     def _step(self, signal: Signal) -> Act:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from streaming.audio import NS, AudioFormat, Resampler
@@ -44,6 +45,8 @@ class Reply:
         self.timeline = timeline
         self.provisional = True
         self.done = False
+        self.settled = False
+        """Whether it is settled what was heard of it: it was stopped, or cut since."""
         self._core = core
         self._conversation = conversation
         self._events = ResponseEvents(plan, core.out, conversation)
@@ -57,6 +60,13 @@ class Reply:
         self._calls: list[FunctionCall] = []
         self._ended: ReplyEnded | None = None
         self._failure: ReplyFailed | None = None
+        self._begun = False
+        self._limit: int | None = None  # ms: what the client says it has played, which counts more than the pace
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine has failed."""
+        return self._failure is not None
 
     @property
     def in_conversation(self) -> bool:
@@ -79,8 +89,7 @@ class Reply:
 
     def on_tool_call(self, event: ReplyToolCall) -> None:
         """A function to call."""
-        item_id = self._core.out.name("item")
-        self._calls.append(FunctionCall(id=item_id, call_id=event.call_id, name=event.name, arguments=event.arguments))
+        self._calls.append(FunctionCall(call_id=event.call_id, name=event.name, arguments=event.arguments))
 
     def on_ended(self, event: ReplyEnded) -> None:
         """Nothing more will come."""
@@ -119,11 +128,12 @@ class Reply:
             self._show(len(self._text), now)
         while frame := self.playout.next_frame(now=now):
             self._show(frame.text_end, now)
-            self._measure(now)
+            self._begin(now)
             if frame.gap:
                 self._core.out.put(Underrun(response_id=self.plan.response_id, gap=frame.gap))
             data = self._format.encode(frame.audio)
-            self._audio += data
+            if self._conversation is not None:
+                self._audio += data
             self._events.audio(data)
         if self._ended is not None and self.playout.over:
             self._finish(self._ended, now)
@@ -134,35 +144,47 @@ class Reply:
 
     # --- what was heard
 
-    def heard_milliseconds(self, *, now: int) -> int:
-        """How much of the reply has been heard, by the pace."""
-        return self.playout.heard(now=now) * 1000 // self._format.rate
-
     @property
     def sent_milliseconds(self) -> int:
         """How much of the reply has been sent; nobody can have heard more."""
         return self.playout.sent * 1000 // self._format.rate
 
-    def truncate(self, milliseconds: int) -> str:
-        """The words in the first `milliseconds`; the conversation keeps those, and that much audio."""
-        samples = min(milliseconds * self._format.rate // 1000, self.playout.sent)
-        words = self._text[: self.playout.text_heard(samples, self._text)].rstrip()
-        if self._conversation is not None:
-            self._conversation.set_transcript(self.plan.item_id, words)
-            self._conversation.cut_audio(self.plan.item_id, samples)
-        return words
+    def truncate(self, milliseconds: int) -> int:
+        """The client has played so much; what it has once said was not heard stays so. Returns what counts, in ms."""
+        self._limit = milliseconds if self._limit is None else min(milliseconds, self._limit)
+        self._cut(self._limit)
+        return self._limit
+
+    def cut_unheard(self, *, now: int) -> int:
+        """Cut it to what has been heard by the pace; returns how much that is, in ms."""
+        milliseconds = self.playout.heard(now=now) * 1000 // self._format.rate
+        self._cut(milliseconds)
+        return milliseconds
 
     # --- inner workings
 
+    def _cut(self, milliseconds: int) -> None:
+        """The conversation keeps the words in the first `milliseconds`, and that much audio."""
+        self.settled = True
+        if self._conversation is not None:
+            samples = self._samples(milliseconds)
+            words = self._text[: self.playout.text_heard(samples, self._text)].rstrip()
+            self._conversation.set_transcript(self.plan.item_id, words)
+            self._conversation.cut_audio(self.plan.item_id, samples)
+
+    def _samples(self, milliseconds: int) -> int:
+        return min(milliseconds * self._format.rate // 1000, self.playout.sent)
+
     def _show(self, until: int, now: int) -> None:
         if until > self._shown:
-            self._measure(now)
+            self._begin(now)
             self._events.text(self._text[self._shown : until])
             self._shown = until
 
-    def _measure(self, now: int) -> None:
+    def _begin(self, now: int) -> None:
         """Mark the first of the reply that leaves."""
-        if self._shown == 0 and not self._audio:
+        if not self._begun:
+            self._begun = True
             self.timeline.mark("send", now)
             latency = self.timeline.latency()
             self._core.out.put(TurnMeasured(response_id=self.plan.response_id, latency=latency))
@@ -170,37 +192,42 @@ class Reply:
     def _finish(self, ended: ReplyEnded, now: int) -> None:
         self._show(len(self._text), now)
         for call in self._calls:
-            self._events.tool_call(call)
+            self._events.tool_call(replace(call, id=self._core.out.name("item")))
         details = StatusDetails(type="completed")
         if ended.reason == "max_tokens":
             details = StatusDetails(type="incomplete", reason="max_output_tokens")
         self._end(details, self._text)
 
     def _stop(self, details: StatusDetails, now: int) -> None:
+        self.settled = True
         heard = self._shown
         if self.plan.speaks:
-            heard = self.playout.text_heard(self.playout.heard(now=now), self._text)
+            samples = self.playout.heard(now=now) if self._limit is None else self._samples(self._limit)
+            heard = self.playout.text_heard(samples, self._text)
         self.playout.stop()
         self._end(details, self._text[:heard].rstrip())
 
     def _end(self, details: StatusDetails, words: str) -> None:
         self.done = True
         metadata = dict(self.plan.metadata or {})
-        if self._shown or self._audio:
+        if self._begun:
             metadata[LATENCY_KEY] = json.dumps(self.timeline.latency().as_milliseconds())
         self._events.done(details, words=words, usage=self._usage(), metadata=metadata or None)
         if self._conversation is not None and self._audio:
             self._conversation.keep_audio(self.plan.item_id, self._format, bytes(self._audio))
+            if self._limit is not None:
+                self._conversation.cut_audio(self.plan.item_id, self._samples(self._limit))
+        self._audio.clear()
 
-    def _usage(self) -> Usage | None:
-        if self._ended is None:
-            return None
+    def _usage(self) -> Usage:
         spoken = round(self.playout.sent / self._format.rate * AUDIO_TOKENS_PER_SECOND)
-        read, written = self._ended.input_tokens, self._ended.output_tokens
+        read = written = cached = 0  # an engine that was stopped does not say
+        if self._ended is not None:
+            read, written, cached = self._ended.input_tokens, self._ended.output_tokens, self._ended.cached_tokens
         return Usage(
             input_tokens=read,
             output_tokens=written + spoken,
             total_tokens=read + written + spoken,
-            input_token_details=InputTokenDetails(text_tokens=read, cached_tokens=self._ended.cached_tokens),
+            input_token_details=InputTokenDetails(text_tokens=read, cached_tokens=cached),
             output_token_details=OutputTokenDetails(text_tokens=written, audio_tokens=spoken),
         )

@@ -134,7 +134,7 @@ class ResponseEvents:
         details: StatusDetails,
         *,
         words: str,
-        usage: Usage | None = None,
+        usage: Usage,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         """The response ends; `words` are the reply's, or those of them that were heard."""
@@ -187,7 +187,7 @@ class ResponseEvents:
     def _add(self, item: Item, index: int) -> None:
         self._out.send(OutputItemAdded(response_id=self._plan.response_id, output_index=index, item=item))
         if self._conversation is not None:
-            previous = self._conversation.add(item)
+            previous = self._conversation.append(item)
             self._out.send(ItemAdded(item=item, previous_item_id=previous))
 
     def _complete(self, item: Item, index: int) -> None:

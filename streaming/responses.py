@@ -22,19 +22,15 @@ from streaming.engine import (
     StartReply,
 )
 from streaming.errors import PeerError
-from streaming.items import Item, ItemReference
+from streaming.items import InputAudio, Item, ItemReference, Message
 from streaming.observations import SpeculationEnded
 from streaming.reply import Reply
 from streaming.response_events import ResponsePlan
+from streaming.session_config import check_modalities, check_tools, check_voice, engine_voice
 from streaming.timeline import Timeline
 
 MOST_BESIDE = 4
 """Responses beside the conversation that may run at once."""
-
-STOCK_VOICES = frozenset(
-    ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse")
-)
-"""Names that stock clients ask for without knowing the server; they mean its default voice."""
 
 _TRUNCATABLE = 8  # replies that a client may still truncate
 
@@ -49,6 +45,9 @@ class Responses:
         self._conversation = conversation
         self._running: dict[str, Reply] = {}
         self._recent: deque[Reply] = deque(maxlen=_TRUNCATABLE)
+        self._guess: Reply | None = None
+        self.spoken = False
+        """Whether any reply's audio has been sent."""
         self.latest: Reply | None = None
         """The newest reply of the conversation that the client was told of, running or not."""
 
@@ -61,10 +60,9 @@ class Responses:
         """The reply whose message this item is, if it is one of the newest."""
         return next((reply for reply in self._recent if reply.plan.item_id == item_id), None)
 
-    @property
-    def spoken(self) -> bool:
-        """Whether any reply's audio has been sent."""
-        return self.latest is not None and self.latest.playout.sent > 0
+    def promised(self, item_id: str) -> bool:
+        """Whether a running reply's message will have this id."""
+        return any(reply.plan.item_id == item_id for reply in self._running.values())
 
     @property
     def running(self) -> bool:
@@ -78,16 +76,43 @@ class Responses:
 
     # --- starting
 
-    def prepare(self, timeline: Timeline, pending: ChatMessage) -> Reply:
-        """Begin a reply to the conversation and to `pending`, a turn that has not joined it yet, on speculation."""
-        return self._start(None, timeline, (*self._conversation.messages(), pending), provisional=True)
+    @property
+    def may_guess(self) -> bool:
+        """Whether neither a reply of the conversation nor a guess at one is under way."""
+        return self._guess is None and self.active is None
 
-    def create(self, params: ResponseParams | None, *, timeline: Timeline, note: str = "") -> Reply:
+    def guess(self, pending: ChatMessage, *, timeline: Timeline) -> None:
+        """Begin a reply to the conversation and to `pending`, a turn that has not joined it yet, on speculation."""
+        messages = (*self._conversation.messages(), pending)
+        self._guess = self._start(ResponseParams(), timeline, messages, provisional=True)
+
+    def confirm_guess(self, *, now: int) -> bool:
+        """The turn is over: the guess becomes its reply. False where there is no guess that can."""
+        guess = self._guess
+        if guess is None or guess.failed or self.active is not None:
+            self.forget_guess()
+            return False
+        self._guess = None
+        guess.timeline.mark("endpointing", now)
+        self._announce(guess)
+        self._core.out.put(ConfirmReply(response_id=guess.plan.response_id))
+        self._core.out.put(SpeculationEnded(response_id=guess.plan.response_id, used=True))
+        return True
+
+    def forget_guess(self) -> None:
+        """What the guess was made from has changed; the client never knew of it."""
+        guess, self._guess = self._guess, None
+        if guess is not None:
+            del self._running[guess.plan.response_id]
+            self._core.out.put(CancelReply(response_id=guess.plan.response_id))
+            self._core.out.put(SpeculationEnded(response_id=guess.plan.response_id, used=False))
+
+    def create(self, params: ResponseParams, *, timeline: Timeline, note: str = "") -> None:
         """Answer now. `note` is added to the instructions.
 
         Raises PeerError when a response of the conversation runs, or the parameters are not the engine's.
         """
-        beside = params is not None and params.conversation == "none"
+        beside = params.conversation == "none"
         if beside and sum(not reply.in_conversation for reply in self._running.values()) >= MOST_BESIDE:
             raise PeerError(
                 f"at most {MOST_BESIDE} responses beside the conversation run at once", code="too_many_responses"
@@ -98,21 +123,7 @@ class Responses:
                 code="conversation_already_has_active_response",
                 param="response",
             )
-        reply = self._start(params, timeline, self._context(params), provisional=False, note=note)
-        self._announce(reply)
-        return reply
-
-    def confirm(self, reply: Reply) -> None:
-        """A provisional reply is wanted."""
-        self._announce(reply)
-        self._core.out.put(ConfirmReply(response_id=reply.plan.response_id))
-        self._core.out.put(SpeculationEnded(response_id=reply.plan.response_id, used=True))
-
-    def discard(self, reply: Reply) -> None:
-        """A provisional reply is not wanted; the client never knew of it."""
-        del self._running[reply.plan.response_id]
-        self._core.out.put(CancelReply(response_id=reply.plan.response_id))
-        self._core.out.put(SpeculationEnded(response_id=reply.plan.response_id, used=False))
+        self._announce(self._start(params, timeline, self._context(params), provisional=False, note=note))
 
     # --- stopping
 
@@ -126,14 +137,16 @@ class Responses:
         reply = self.active if response_id is None else self._running.get(response_id)
         if reply is None or reply.provisional:
             what = "no response is running" if response_id is None else f"response {response_id!r} is not running"
-            raise PeerError(f"{what}; nothing to cancel", code="response_cancel_not_active", param="response_id")
+            # LiveKit knows this refusal, which a race makes, by the first words of its message.
+            message = f"Cancellation failed: {what}"
+            raise PeerError(message, code="response_cancel_not_active", param="response_id")
         self._cancel(reply, "client_cancelled", now)
         return reply
 
-    def fail_all(self, message: str, *, now: int) -> None:
-        """The engine is gone."""
+    def fail_all(self, code: str, message: str, *, now: int) -> None:
+        """The session is over: so is every reply."""
         for reply in self._running.values():
-            reply.on_failed(ReplyFailed(response_id=reply.plan.response_id, code="engine_lost", message=message))
+            reply.on_failed(ReplyFailed(response_id=reply.plan.response_id, code=code, message=message))
         self.pump(now=now)
 
     # --- the engine's side, and time
@@ -166,6 +179,7 @@ class Responses:
         """Send what is due."""
         for reply in list(self._running.values()):
             reply.pump(now=now)
+            self.spoken = self.spoken or reply.playout.sent > 0
             if reply.done:
                 del self._running[reply.plan.response_id]
 
@@ -179,80 +193,73 @@ class Responses:
 
     def _start(
         self,
-        params: ResponseParams | None,
+        params: ResponseParams,
         timeline: Timeline,
         messages: tuple[ChatMessage, ...],
         *,
         provisional: bool,
         note: str = "",
     ) -> Reply:
-        params = params or ResponseParams()
-        config = self._core.config
+        config, engine = self._core.config, self._core.engine
         tools = config.tools if params.tools is None else params.tools
-        if tools and not self._core.engine.tools:
-            raise PeerError(
-                f"the model {self._core.engine.model!r} does not call functions", code="unsupported", param="tools"
-            )
+        tool_choice = params.tool_choice or config.tool_choice
+        check_tools(tools, tool_choice, engine=engine, of="response")
         plan = self._plan(params)
         instructions = config.instructions if params.instructions is None else params.instructions
-        self._core.out.put(
-            StartReply(
-                response_id=plan.response_id,
-                instructions=f"{instructions}\n{note}".strip(),
-                messages=messages,
-                speaks=plan.speaks,
-                voice=self.voice(plan.audio.voice),
-                speed=plan.audio.speed,
-                max_tokens=None if plan.max_tokens == "inf" else plan.max_tokens,
-                provisional=provisional,
-                tools=tools,
-                tool_choice=params.tool_choice or config.tool_choice,
-            )
+        command = StartReply(
+            response_id=plan.response_id,
+            instructions=f"{instructions}\n{note}".strip(),
+            messages=messages,
+            speaks=plan.speaks,
+            voice=engine_voice(plan.audio.voice, engine),
+            speed=plan.audio.speed,
+            max_tokens=None if plan.max_tokens == "inf" else plan.max_tokens,
+            provisional=provisional,
+            tools=tools,
+            tool_choice=tool_choice,
         )
-        conversation = None if params.conversation == "none" else self._conversation
-        reply = Reply(self._core, plan, conversation, timeline)
+        beside = params.conversation == "none"
+        if not beside:
+            self.forget_guess()
+        self._core.out.put(command)
+        reply = Reply(self._core, plan, None if beside else self._conversation, timeline)
         self._running[plan.response_id] = reply
         return reply
 
     def _plan(self, params: ResponseParams) -> ResponsePlan:
-        config = self._core.config
+        config, engine = self._core.config, self._core.engine
         output = params.audio.output if params.audio is not None else None
         form: WireFormat = config.audio.output.format
         voice = config.audio.output.voice
         if output is not None:
             form, voice = output.format or form, output.voice or voice
-            self.voice(voice)
-        modalities = params.output_modalities or config.output_modalities
-        if not self._core.engine.speaks:
-            modalities = ("text",)
+            check_voice(voice, engine=engine, of="response")
+        if params.output_modalities is not None:
+            check_modalities(params.output_modalities, engine=engine, of="response")
         return ResponsePlan(
             response_id=self._core.out.name("resp"),
             item_id=self._core.out.name("item"),
-            modalities=modalities,
+            modalities=params.output_modalities or config.output_modalities,
             audio=AudioOutput(format=form, voice=voice, speed=config.audio.output.speed),
             max_tokens=params.max_output_tokens or config.max_output_tokens,
             metadata=params.metadata,
         )
 
-    def voice(self, asked: str) -> str:
-        """The engine's name of a voice. Raises PeerError naming those that there are."""
-        voices = self._core.engine.voices
-        if asked in voices:
-            return asked
-        if not asked or asked in STOCK_VOICES or not voices:
-            return voices[0] if voices else ""
-        known = ", ".join(voices)
-        raise PeerError(
-            f"there is no voice {asked!r}; there is: {known}", code="invalid_value", param="audio.output.voice"
-        )
-
-    def _context(self, params: ResponseParams | None) -> tuple[ChatMessage, ...]:
-        if params is None or params.input is None:
+    def _context(self, params: ResponseParams) -> tuple[ChatMessage, ...]:
+        if params.input is None:
             return self._conversation.messages()
         return as_messages(tuple(self._resolve(item) for item in params.input))
 
     def _resolve(self, item: Item | ItemReference) -> Item:
-        return self._conversation.get(item.id, param="response.input") if isinstance(item, ItemReference) else item
+        if isinstance(item, ItemReference):
+            return self._conversation.get(item.id, param="response.input")
+        if isinstance(item, Message) and any(isinstance(part, InputAudio) and part.audio for part in item.content):
+            raise PeerError(
+                "a response's input takes no audio: create an item of it, and refer to that",
+                code="invalid_value",
+                param="response.input",
+            )
+        return item
 
     def _cancel(self, reply: Reply, reason: Literal["turn_detected", "client_cancelled"], now: int) -> None:
         del self._running[reply.plan.response_id]

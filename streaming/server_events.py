@@ -359,7 +359,10 @@ class TextDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioDelta:
-    """The next frame of a spoken reply, in the session's output format, paced to the stated lead."""
+    """The next frame of a spoken reply, in its output format.
+
+    It is sent when the client would otherwise hold less than `SessionOptions.lead` (400 ms by default) of the reply.
+    """
 
     response_id: str
     item_id: str
@@ -445,6 +448,22 @@ class BargeInProgress:
     type: Literal["muse.barge_in"] = "muse.barge_in"
 
 
+NoticeCode = Literal["session_expiring", "session_expired", "session_idle", "server_restarting"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Muse's own event, sent only to a session opened with `extensions=muse`: something that is no error.
+
+    `session_expiring`, `server_restarting`: the session will be closed. `session_expired`, `session_idle`: it is now.
+    """
+
+    code: NoticeCode
+    message: str
+    event_id: str = ""
+    type: Literal["muse.notice"] = "muse.notice"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorEvent:
     """Something went wrong; the session goes on."""
@@ -485,5 +504,6 @@ ServerEvent = (
     | FunctionCallDone
     | OutputAudioCleared
     | BargeInProgress
+    | Notice
     | ErrorEvent
 )

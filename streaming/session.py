@@ -8,7 +8,7 @@ observations for the operator. The same calls at the same times give the same ou
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import Literal, assert_never
 
 from streaming.audio import AudioFormat, resample
 from streaming.client_events import (
@@ -21,6 +21,7 @@ from streaming.client_events import (
     CreateItem,
     CreateResponse,
     DeleteItem,
+    ResponseParams,
     RetrieveItem,
     TruncateItem,
     UpdateSession,
@@ -43,6 +44,7 @@ from streaming.errors import PeerError
 from streaming.items import InputAudio, Item, Message
 from streaming.listening import Listener
 from streaming.observations import CloseSession
+from streaming.reply import Reply
 from streaming.responses import Responses
 from streaming.server_events import (
     ErrorDetail,
@@ -53,6 +55,8 @@ from streaming.server_events import (
     ItemDone,
     ItemRetrieved,
     ItemTruncated,
+    Notice,
+    NoticeCode,
     OutputAudioCleared,
     SessionCreated,
     SessionUpdated,
@@ -74,8 +78,9 @@ class Session:
         self, *, session_id: str, config: SessionConfig, engine: EngineInfo, options: SessionOptions, now: int
     ) -> None:
         config = first_config(config, session_id=session_id, engine=engine)
-        self._core = Core(config=config, engine=engine, options=options, out=Outbox(session_id))
         self._conversation = Conversation()
+        out = Outbox(session_id, taken=self._conversation)
+        self._core = Core(config=config, engine=engine, options=options, out=out)
         self._responses = Responses(self._core, self._conversation)
         self._transcripts = Transcripts(self._core, self._conversation)
         self._listener = Listener(
@@ -110,7 +115,8 @@ class Session:
                 self._turns.turn_end(event, now=now)
             case Transcript() | TranscriptFailed():
                 if self._transcripts.hear(event):
-                    self._turns.words(event.item_id, event.text if isinstance(event, Transcript) else "", now=now)
+                    text = event.text if isinstance(event, Transcript) else None
+                    self._turns.words(event.item_id, text, now=now)
             case EngineLost():
                 self._on_engine_lost(event, now)
             case (
@@ -140,6 +146,11 @@ class Session:
         self._last_word = now
         self._core.out.refuse(error, error.event_id)
 
+    def notify(self, code: NoticeCode, message: str) -> None:
+        """Tell a client that knows Muse's own events what it may want to know; others would take it for an error."""
+        if self._core.options.extensions and not self.closed:
+            self._core.out.send(Notice(code=code, message=message))
+
     def next_timeout(self) -> int | None:
         """When (monotonic ns) `handle_timeout` is wanted; it may lie in the past."""
         if self.closed:
@@ -155,7 +166,7 @@ class Session:
             self._on_silent_user(now)
         self._settle(now)
         if (due := self._idle_due()) is not None and due <= now:
-            self._close(1000, "idle: nothing came from the client", "session_idle")
+            self._expire("session_idle", "idle: nothing came from the client", now)
         elif (due := self._length_due()) is not None and due <= now:
             self._on_length(now)
 
@@ -170,11 +181,11 @@ class Session:
             case AppendAudio():
                 self._append(event.audio, now)
             case CommitAudio():
-                self._turns.commit()
+                self._turns.commit(now=now)
             case ClearAudio():
-                self._turns.clear()
+                self._turns.clear(now=now)
             case UpdateSession():
-                self._update(event)
+                self._update(event, now)
             case CreateItem():
                 self._create_item(event.item, event.previous_item_id)
             case RetrieveItem():
@@ -183,15 +194,16 @@ class Session:
                 self._core.out.send(ItemRetrieved(item=item))
             case DeleteItem():
                 self._conversation.delete(event.item_id)
+                self._responses.forget_guess()
                 self._core.out.send(ItemDeleted(item_id=event.item_id))
             case TruncateItem():
                 self._truncate(event, now)
             case CreateResponse():
-                self._responses.create(event.response, timeline=Timeline(now))
+                self._create_response(event.response or ResponseParams(), now)
             case CancelResponse():
-                self._responses.cancel(event.response_id, now=now)
+                self._cancel(event.response_id, now)
             case ClearOutputAudio():
-                reply = self._responses.cancel(None, now=now)
+                reply = self._cancel(None, now)
                 self._core.out.send(OutputAudioCleared(response_id=reply.plan.response_id))
             case _:
                 assert_never(event)
@@ -211,33 +223,60 @@ class Session:
             for frame in frames:
                 self._core.out.put(frame)
 
-    def _update(self, event: UpdateSession) -> None:
+    def _update(self, event: UpdateSession, now: int) -> None:
         old = self._core.config
         new = updated_config(old, event.session, engine=self._core.engine, spoken=self._responses.spoken)
-        self._responses.voice(new.audio.output.voice)
         self._core.config = new
         if new.audio.input.format != old.audio.input.format:
             self._listener.listen_in(new.audio.input.format)
-        self._turns.configure()
+        self._turns.configure(now=now)
+        self._responses.forget_guess()
         self._core.out.send(SessionUpdated(session=new))
 
     def _create_item(self, item: Item, after: str | None) -> None:
-        if item.id is None:
-            item = replace(item, id=self._core.out.name("item"))
-        item_id = item.id or ""
-        clip = _clip(item)
         form = AudioFormat.of(self._core.config.audio.input.format)
-        samples = form.decode(clip) if clip is not None else None
+        clip = self._clip(item, form)
+        samples = form.decode(clip)
         if isinstance(item, Message):
             content = tuple(replace(p, audio=None) if isinstance(p, InputAudio) else p for p in item.content)
             item = replace(item, content=content)
+        item_id = item.id or self._core.out.name("item")
+        if item_id == self._turns.item_id or self._responses.promised(item_id):
+            raise PeerError(f"the id {item_id!r} is taken", code="item_id_taken", param="item.id")
+        item = replace(item, id=item_id)
         previous = self._conversation.add(item, after=after)
+        self._responses.forget_guess()
         self._core.out.send(ItemAdded(item=item, previous_item_id=previous))
         self._core.out.send(ItemDone(item=item, previous_item_id=previous))
-        if clip is not None and samples is not None:
+        if clip:
             self._conversation.keep_audio(item_id, form, clip)
             self._transcripts.ask(item_id, resample(samples, form.rate, self._core.engine.input_rate))
             self._transcripts.commit(item_id, len(samples) / form.rate)
+
+    def _clip(self, item: Item, form: AudioFormat) -> bytes:
+        """The audio that a client put into an item."""
+        parts = [part for part in item.content if isinstance(part, InputAudio)] if isinstance(item, Message) else []
+        clips = [part.audio for part in parts if part.audio]
+        if clips and len(parts) > 1:
+            raise PeerError("an item holds one part of audio at most", code="invalid_value", param="item.content")
+        clip = clips[0] if clips else b""
+        limit = self._core.options.longest_turn
+        if form.duration_ns(clip) > limit:
+            raise PeerError(
+                f"an item holds at most {limit // SECOND} s of audio", code="audio_too_long", param="item.content"
+            )
+        return clip
+
+    def _create_response(self, params: ResponseParams, now: int) -> None:
+        self._responses.create(params, timeline=Timeline(now))
+        if params.conversation == "auto":
+            self._turns.forget_owed()
+
+    def _cancel(self, response_id: str | None, now: int) -> Reply:
+        reply = self._responses.cancel(response_id, now=now)
+        if reply.in_conversation:
+            self._turns.forget_owed()
+        return reply
 
     def _truncate(self, event: TruncateItem, now: int) -> None:
         self._conversation.get(event.item_id, code="item_truncate_invalid_item_id")
@@ -256,10 +295,11 @@ class Session:
                 code="invalid_value",
                 param="audio_end_ms",
             )
+        heard = reply.truncate(event.audio_end_ms)
         if reply is self._responses.active:
-            self._responses.cancel(None, now=now)
-        reply.truncate(event.audio_end_ms)
-        self._core.out.send(ItemTruncated(item_id=event.item_id, content_index=0, audio_end_ms=event.audio_end_ms))
+            self._cancel(None, now)
+        self._responses.forget_guess()
+        self._core.out.send(ItemTruncated(item_id=event.item_id, content_index=0, audio_end_ms=heard))
 
     # --- time
 
@@ -279,51 +319,49 @@ class Session:
         return self._began + longest - (0 if self._warned else self._core.options.warning)
 
     def _silent_due(self) -> int | None:
-        """When the user will have been silent for `idle_timeout_ms` since the latest reply was heard."""
+        """When the user will have been silent for `idle_timeout_ms`."""
         setting = self._core.config.audio.input.turn_detection
-        latest = self._responses.latest
-        if not isinstance(setting, ServerVad) or setting.idle_timeout_ms is None or latest is None or not latest.done:
+        if not isinstance(setting, ServerVad) or setting.idle_timeout_ms is None:
             return None
-        quiet_since = latest.playout.dry_at()
+        quiet_since = self._quiet_since()
         if quiet_since is None or self._turns.speaking or self._idle_counted_from == quiet_since:
             return None
         return quiet_since + setting.idle_timeout_ms * 1_000_000
 
-    def _on_silent_user(self, now: int) -> None:
+    def _quiet_since(self) -> int | None:
+        """When the latest reply had been heard out, or the user's latest turn had ended, whichever was later."""
         latest = self._responses.latest
-        self._idle_counted_from = latest.playout.dry_at() if latest is not None else None
+        heard_out = latest.playout.dry_at() if latest is not None and latest.done else None
+        return None if heard_out is None else max(heard_out, self._turns.latest_end or heard_out)
+
+    def _on_silent_user(self, now: int) -> None:
+        self._idle_counted_from = self._quiet_since()
         if self._turns.waiting == 0:
             return
         end = self._listener.end
         start, item_id = self._turns.idle()
+        self._conversation.set_transcript(item_id, "")  # or the reply would be to this silence
         self._core.out.send(IdleTimeout(audio_start_ms=start // 16, audio_end_ms=end // 16, item_id=item_id))
-        self._responses.create(None, timeline=Timeline(now), note=_SILENT_USER)
+        self._responses.create(ResponseParams(), timeline=Timeline(now), note=_SILENT_USER)
 
     def _on_length(self, now: int) -> None:
         left = self._core.options.warning // SECOND
         if not self._warned:
             self._warned = True
-            self._tell("session_expiring", f"the session ends in {left} s")
-            return
-        self._responses.fail_all("the session has reached its longest duration", now=now)
-        self._close(1000, "the session has reached its longest duration", "session_expired")
+            self.notify("session_expiring", f"the session ends in {left} s")
+        else:
+            self._expire("session_expired", "the session has reached its longest duration", now)
 
     def _on_engine_lost(self, event: EngineLost, now: int) -> None:
-        self._responses.fail_all(event.message, now=now)
-        self._close(1011, event.message, "engine_lost")
+        detail = ErrorDetail(type="server_error", code="engine_lost", message=event.message)
+        self._core.out.send(ErrorEvent(error=detail))
+        self._close(1011, "engine_lost", event.message, now)
 
-    def _tell(self, code: str, message: str) -> None:
-        kind = "server_error" if code == "engine_lost" else "session_notice"
-        self._core.out.send(ErrorEvent(error=ErrorDetail(type=kind, code=code, message=message)))
+    def _expire(self, code: Literal["session_expired", "session_idle"], reason: str, now: int) -> None:
+        self.notify(code, reason)
+        self._close(1000, code, reason, now)
 
-    def _close(self, websocket_code: int, reason: str, code: str) -> None:
-        self._tell(code, reason)
+    def _close(self, websocket_code: int, code: str, reason: str, now: int) -> None:
+        self._responses.fail_all(code, reason, now=now)
         self._core.out.put(CloseSession(code=websocket_code, reason=reason))
         self.closed = True
-
-
-def _clip(item: Item) -> bytes | None:
-    """The audio that a client put into an item."""
-    if not isinstance(item, Message):
-        return None
-    return next((part.audio for part in item.content if isinstance(part, InputAudio) and part.audio), None)

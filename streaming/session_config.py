@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from streaming.config import SessionConfig
+from streaming.config import FunctionTool, Modality, NamedTool, SessionConfig, ToolChoice
 from streaming.engine import EngineInfo
 from streaming.errors import PeerError
 from streaming.merge_patch import merge_patch
 from streaming.schema import from_json, to_json
+
+STOCK_VOICES = frozenset(
+    ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse")
+)
+"""Names that stock clients ask for without knowing the server; they mean its default voice."""
 
 
 def first_config(config: SessionConfig, *, session_id: str, engine: EngineInfo) -> SessionConfig:
@@ -30,25 +35,50 @@ def updated_config(
     merged = merge_patch(to_json(config), patch)
     # A client repeats the model that it asked for at the door, whatever name the router found for it.
     new = replace(from_json(SessionConfig, merged), id=config.id, model=config.model)
-    if len(set(new.output_modalities)) != 1 or len(new.output_modalities) != 1:
-        raise _refused("output_modalities", 'expected ["audio"] or ["text"]')
-    if "audio" in new.output_modalities and not engine.speaks:
-        raise _refused("output_modalities", f'the model {engine.model!r} writes only; expected ["text"]')
-    if new.tools and not engine.tools:
-        raise _refused("tools", f"the model {engine.model!r} does not call functions")
+    check_modalities(new.output_modalities, engine=engine, of="session")
+    check_tools(new.tools, new.tool_choice, engine=engine, of="session")
+    check_voice(new.audio.output.voice, engine=engine, of="session")
     if spoken and new.audio.output.voice != config.audio.output.voice:
-        raise _refused(
-            "audio.output.voice", "the voice is fixed once a reply has been spoken", code="cannot_update_voice"
-        )
+        message = "the voice is fixed once a reply has been spoken"
+        raise PeerError(message, code="cannot_update_voice", param="session.audio.output.voice")
     language = new.audio.input.transcription.language if new.audio.input.transcription else None
     if language and language.split("-")[0].lower() not in engine.languages:
         known = ", ".join(engine.languages)
         raise _refused(
-            "audio.input.transcription.language",
+            "session.audio.input.transcription.language",
             f"the model {engine.model!r} does not know {language!r}; it knows: {known}",
         )
     return new
 
 
-def _refused(field: str, message: str, *, code: str = "invalid_value") -> PeerError:
-    return PeerError(message, code=code, param=f"session.{field}")
+def check_modalities(modalities: tuple[Modality, ...], *, engine: EngineInfo, of: str) -> None:
+    """Raises PeerError unless it is one, and the engine's. `of`: the object that has the field, as in the others."""
+    if len(modalities) != 1:
+        raise _refused(f"{of}.output_modalities", 'expected ["audio"] or ["text"]')
+    if "audio" in modalities and not engine.speaks:
+        raise _refused(f"{of}.output_modalities", f'the model {engine.model!r} writes only; expected ["text"]')
+
+
+def check_tools(tools: tuple[FunctionTool, ...], choice: ToolChoice, *, engine: EngineInfo, of: str) -> None:
+    """Raises PeerError unless the engine calls functions and a function that is chosen is one of them."""
+    if tools and not engine.tools:
+        raise _refused(f"{of}.tools", f"the model {engine.model!r} does not call functions")
+    if isinstance(choice, NamedTool) and choice.name not in (names := [tool.name for tool in tools]):
+        known = ", ".join(names) or "none"
+        raise _refused(f"{of}.tool_choice", f"there is no function {choice.name!r}; there is: {known}")
+
+
+def check_voice(voice: str, *, engine: EngineInfo, of: str) -> None:
+    """Raises PeerError naming the engine's voices unless `voice` is one, or a stock client's."""
+    if voice and voice not in STOCK_VOICES and engine.voices and voice not in engine.voices:
+        known = ", ".join(engine.voices)
+        raise _refused(f"{of}.audio.output.voice", f"there is no voice {voice!r}; there is: {known}")
+
+
+def engine_voice(voice: str, engine: EngineInfo) -> str:
+    """The engine's name of a voice that `check_voice` lets pass."""
+    return voice if voice in engine.voices else next(iter(engine.voices), "")
+
+
+def _refused(param: str, message: str) -> PeerError:
+    return PeerError(message, code="invalid_value", param=param)

@@ -19,6 +19,7 @@ from streaming.core import Output, SessionOptions
 from streaming.engine import DetectorEvent, EngineEvent, EngineInfo
 from streaming.errors import MuseError, PeerError
 from streaming.schema import from_json, to_json
+from streaming.server_events import NoticeCode
 from streaming.session import Input, Session
 
 VERSION = 1
@@ -75,6 +76,11 @@ class Recorder:
         fields = {"message": error.message, "code": error.code, "param": error.param, "event_id": error.event_id}
         self._line({"at": now, "refuse": fields})
         self._session.refuse(error, now=now)
+
+    def notify(self, code: NoticeCode, message: str) -> None:
+        """See `Session.notify`."""
+        self._line({"notify": {"code": code, "message": message}})
+        self._session.notify(code, message)
 
     def next_timeout(self) -> int | None:
         """See `Session.next_timeout`."""
@@ -141,6 +147,9 @@ def _session_of(header: str) -> Session:
 
 def _apply(number: int, line: dict[str, Any], session: Session) -> None:
     try:
+        if "notify" in line:
+            session.notify(**line["notify"])
+            return
         now = line["at"]
         if "in" in line:
             session.receive(from_json(_INPUTS[line["in"]], line["event"], path="event"), now=now)

@@ -72,6 +72,8 @@ class Transcripts:
         if asked.seconds is None or asked.answer is None:
             return
         del self._asked[item_id]
+        if item_id not in self._conversation:
+            return
         wanted = self._core.config.audio.input.transcription is not None
         if isinstance(asked.answer, TranscriptFailed):
             self._conversation.set_transcript(item_id, "")

@@ -1,4 +1,4 @@
-"""The user's side of the conversation: following the voice, judging speech over a reply, and committing turns.
+"""The user's side of the conversation: following the voice, committing turns, and having them answered.
 
 At the first likely end of a turn its reply is begun on speculation: transcription and the reply's first clause are
 under way while the end is still being decided, and are thrown away if the user goes on.
@@ -6,17 +6,16 @@ under way while the end is still being decided, and are thrown away if the user 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from streaming.audio import AudioFormat
-from streaming.barge_in import BARGE_IN, BargeInRule, Effect, Floor, Judgement, Overlap, OverlapJudge
-from streaming.config import ServerVad
+from streaming.barge_in import Judgement
+from streaming.client_events import ResponseParams
+from streaming.config import ServerVad, TurnDetection
 from streaming.conversation import Conversation
 from streaming.core import SECOND, Core
 from streaming.endpointing import Act, Endpointer, Endpointing, Voice
 from streaming.engine import (
     DETECTOR_RATE,
+    VOICE_FRAME,
     ChatMessage,
     PredictTurnEnd,
     TurnEndProbability,
@@ -25,19 +24,9 @@ from streaming.engine import (
 from streaming.errors import PeerError
 from streaming.items import InputAudio, Message
 from streaming.listening import Listener
-from streaming.observations import BargeInMeasured
-from streaming.reply import Reply
+from streaming.overlap import Overlaps
 from streaming.responses import Responses
-from streaming.server_events import (
-    AudioCleared,
-    AudioCommitted,
-    BargeInProgress,
-    ItemAdded,
-    ItemDone,
-    ItemTruncated,
-    SpeechStarted,
-    SpeechStopped,
-)
+from streaming.server_events import AudioCleared, AudioCommitted, ItemAdded, ItemDone, SpeechStarted, SpeechStopped
 from streaming.timeline import Timeline
 from streaming.transcripts import Transcripts
 
@@ -47,20 +36,6 @@ LEAST_COMMIT = DETECTOR_RATE // 10
 _SEMANTIC_PADDING_MS = 300
 _KEPT_QUIET = 2 * DETECTOR_RATE
 _TAIL = DETECTOR_RATE // 5  # silence after the last word that is transcribed with it
-
-
-@dataclass(slots=True)
-class _SpeechOver:
-    """Speech over a reply, not yet judged. `ended`: the endpointer has already called it a whole turn.
-
-    `onset` is when (ns) the voice was detected, `ducked` when the reply was told to soften.
-    """
-
-    reply: Reply
-    judge: OverlapJudge
-    onset: int
-    ducked: int
-    ended: bool = False
 
 
 class UserTurns:
@@ -74,24 +49,29 @@ class UserTurns:
         self._responses = responses
         self._listener = listener
         self._transcripts = transcripts
+        self._overlaps = Overlaps(core, conversation, responses)
         self._endpointer: Endpointer | None = None
         self._item_id = core.out.name("item")
         self._asked_until = -1  # up to where the coming turn's words have been asked for
         self._start = 0  # nothing before this position belongs to the coming turn
-        self._floor = Floor.SILENT
-        self._over: _SpeechOver | None = None
-        self._guess: Reply | None = None
+        self._followed = 0  # up to where the detector has followed the voice
         self._onset = 0
         self._owed: Timeline | None = None  # of a turn that was committed while a reply ran that it could not stop
-        self.configure()
+        self._setting: TurnDetection | None = None
+        self.latest_end: int | None = None
+        """When (ns) the newest turn's last audio came in."""
+        self.configure(now=0)
 
-    def configure(self) -> None:
-        """Take the session's turn detection as it is now; a turn under way is forgotten if it changed."""
+    def configure(self, *, now: int) -> None:
+        """Take the session's turn detection as it is now; a turn under way is forgotten if its rule changed."""
         setting = self._core.config.audio.input.turn_detection
+        if setting != self._setting:
+            self._owed = None
+        self._setting = setting
         longest = self._core.options.longest_turn * DETECTOR_RATE // SECOND
         rule = None if setting is None else Endpointing.of(setting, longest_turn=longest)
         if (self._endpointer.rule if self._endpointer else None) != rule:
-            self._forget()
+            self._forget(now)
             self._endpointer = None if rule is None else Endpointer(rule)
 
     @property
@@ -106,8 +86,14 @@ class UserTurns:
 
     @property
     def open(self) -> bool:
-        """Whether the user is in a turn, or owed the answer to one."""
-        return self.speaking or self._owed is not None
+        """Whether the user is in a turn, has one to commit, or is owed the answer to one."""
+        uncommitted = not self.detects and self.waiting >= LEAST_COMMIT
+        return self.speaking or uncommitted or self._owed is not None
+
+    @property
+    def item_id(self) -> str:
+        """The id of the item that the coming turn will be."""
+        return self._item_id
 
     @property
     def waiting(self) -> int:
@@ -118,17 +104,16 @@ class UserTurns:
 
     def voice(self, event: VoiceProbability, *, now: int) -> None:
         """The next voice frame's probability."""
-        if self._endpointer is None:
+        self._followed = event.end
+        if self._endpointer is None or event.end - VOICE_FRAME < self._start:  # of audio that has been taken already
             return
-        self._follow_reply(now)
         was_quiet = self._endpointer.state is Voice.QUIET
         act = self._endpointer.hear(event.end, event.probability)
         if was_quiet and self._endpointer.state is not Voice.QUIET:
             self._onset = now
         voiced = self._endpointer.state in (Voice.ONSET, Voice.SPEAKING)
         self._act(act, now)
-        if self._over is not None:
-            self._judge(self._over.judge.hear(voice=voiced, now=now), now)
+        self._judge(self._overlaps.hear(voice=voiced, now=now), now)
         self._look_ahead(event.end)
 
     def turn_end(self, event: TurnEndProbability, *, now: int) -> None:
@@ -136,14 +121,14 @@ class UserTurns:
         if self._endpointer is not None:
             self._act(self._endpointer.turn_end(event.end, event.probability), now)
 
-    def words(self, item_id: str, text: str, *, now: int) -> None:
-        """The words that were asked for last; where they were spoken over a reply, they are judged."""
-        if self._over is not None and item_id == self._item_id:
-            self._judge(self._over.judge.words(text), now)
+    def words(self, item_id: str, text: str | None, *, now: int) -> None:
+        """The words that were asked for last, None where they could not be found; over a reply, they are judged."""
+        if item_id == self._item_id:
+            self._judge(self._overlaps.words(text, now=now), now)
 
     # --- from the client
 
-    def commit(self) -> None:
+    def commit(self, *, now: int) -> None:
         """The client says that the turn is over. Raises PeerError when there is nothing to commit."""
         if self.waiting < LEAST_COMMIT:
             raise PeerError(
@@ -151,18 +136,22 @@ class UserTurns:
                 "a commit needs at least 100 ms",
                 code="input_audio_buffer_commit_empty",
             )
-        self._drop_guess()
-        self._transcripts.drop(self._item_id)
+        end = self._listener.end
+        if self._endpointer is not None and self._endpointer.in_turn and not self._overlaps.pending:
+            self._core.out.send(SpeechStopped(audio_end_ms=_ms(end), item_id=self._item_id))
         self._asked_until = -1
-        self._commit(self._listener.end)
-        self._forget()
+        self._commit(end)
+        self._reset(now)
 
-    def clear(self) -> None:
+    def clear(self, *, now: int) -> None:
         """Forget the audio that no turn has taken."""
-        self._forget()
         self._start = self._listener.end
-        self._listener.forget_before(self._start)
+        self._forget(now)
         self._core.out.send(AudioCleared())
+
+    def forget_owed(self) -> None:
+        """The client sees to the answer itself."""
+        self._owed = None
 
     def idle(self) -> tuple[int, str]:
         """Commit the silence since the last turn: where it began, and the item that it became."""
@@ -174,73 +163,80 @@ class UserTurns:
 
     def follow(self, *, now: int) -> None:
         """Take note of what became of the reply meanwhile."""
-        self._follow_reply(now)
-        if self._over is not None:
-            self._judge(self._over.judge.judge(now=now), now)
+        self._judge(self._overlaps.follow(now=now), now)
+        if self._owed is not None and self._responses.active is None:
+            self._respond(self._owed)
 
     def due(self) -> int | None:
         """When (ns) `follow` is needed."""
-        return self._over.judge.timeout() if self._over is not None else None
+        return self._overlaps.due()
 
     # --- the turn
 
     def _act(self, act: Act, now: int) -> None:
+        if self._endpointer is None:
+            return
         if act is Act.STARTED:
             self._on_started(now)
         elif act is Act.RESUMED:
-            self._drop_guess()
+            self._responses.forget_guess()
+        elif act is Act.ENDED and self._overlaps.pending:
+            self._endpointer.hold()
         elif act is Act.ENDED:
-            if self._over is not None:
-                self._over.ended = True
-            else:
-                self._end_turn(now)
+            self._end_turn(self._endpointer.voice_end, now)
 
     def _on_started(self, now: int) -> None:
         reply = self._responses.active
-        if reply is None or not self._interrupts():
+        if reply is None or not self._overlaps.allowed:
             self._tell_started(now)
-        elif self._floor is Floor.SILENT:  # nothing of it was heard: the user simply goes on
-            self._responses.interrupt(now=now)
+        elif self._overlaps.reply_heard:
+            self._overlaps.begin(reply, onset=self._onset, now=now)
+        else:  # nothing of it was heard: the user simply goes on
+            self._interrupt(now)
             self._tell_started(now)
-        else:
-            self._over = _SpeechOver(reply, OverlapJudge(BargeInRule()), self._onset, now)
-            self._step(Overlap.USER_SPEAKS, now)
+
+    def _judge(self, judgement: Judgement, now: int) -> None:
+        """Do what speech over a reply calls for."""
+        if judgement is Judgement.ASK:
+            self._ask_words(self._followed)
+        elif judgement is Judgement.DISMISS:
+            self._start = self._followed
+            self._forget(now)
+        elif judgement in (Judgement.INTERRUPT, Judgement.YIELD) and self._endpointer is not None:
+            self._tell_started(now)
+            if judgement is Judgement.INTERRUPT:
+                self._interrupt(now)
+            self._act(self._endpointer.settle(), now)
+
+    def _interrupt(self, now: int) -> None:
+        self._owed = None
+        self._responses.interrupt(now=now)
 
     def _tell_started(self, now: int) -> None:
-        if self._endpointer is None:
-            return
-        self._cut_unheard(now)
+        self._overlaps.cut_unheard(now=now)
         self._core.out.send(SpeechStarted(audio_start_ms=_ms(self._turn_start()), item_id=self._item_id))
 
-    def _end_turn(self, now: int) -> None:
-        if self._endpointer is None:
-            return
-        spoken_until = self._endpointer.voice_end
+    def _end_turn(self, spoken_until: int, now: int) -> None:
         self._core.out.send(SpeechStopped(audio_end_ms=_ms(spoken_until), item_id=self._item_id))
-        began = self._listener.arrived(spoken_until)
-        guess, self._guess = self._guess, None
+        timeline = Timeline(self._listener.arrived(spoken_until))
+        timeline.mark("endpointing", now)
         self._commit(min(spoken_until + _TAIL, self._listener.end), voice_end=spoken_until)
-        if guess is not None:
-            guess.timeline.mark("endpointing", now)
-            self._responses.confirm(guess)
-            self._responses.pump(now=now)
-        elif self._responds():
-            timeline = Timeline(began)
-            timeline.mark("endpointing", now)
+        if self._responds() and not self._responses.confirm_guess(now=now):
             self._respond(timeline)
 
     def _respond(self, timeline: Timeline) -> None:
         """Answer the turn, or owe the answer while a reply runs that the user may not interrupt."""
         self._owed = timeline if self._responses.active is not None else None
         if self._owed is None:
-            self._responses.create(None, timeline=timeline)
+            self._responses.create(ResponseParams(), timeline=timeline)
 
     def _commit(self, end: int, *, voice_end: int | None = None) -> None:
         """Make [start, end) an item, and have its words found unless they have been asked for up to `voice_end`."""
+        self.latest_end = self._listener.arrived(end if voice_end is None else voice_end)
         item_id, heard = self._item_id, self._listener.for_engine(self._turn_start(), end)
         rate = self._core.engine.input_rate
         item = Message(id=item_id, role="user", content=(InputAudio(),))
-        previous = self._conversation.add(item)
+        previous = self._conversation.append(item)
         kept = AudioFormat("pcm16", rate)
         self._conversation.keep_audio(item_id, kept, kept.encode(heard))
         self._core.out.send(AudioCommitted(item_id=item_id, previous_item_id=previous))
@@ -258,17 +254,18 @@ class UserTurns:
         self._asked_until = -1
         self._listener.forget_before(start)
 
-    def _forget(self) -> None:
-        """Drop the turn under way; a reply that was being spoken over goes on."""
-        self._drop_guess()
+    def _forget(self, now: int) -> None:
+        """Drop the turn under way."""
         self._transcripts.drop(self._item_id)
         self._next_turn(self._start)
+        self._reset(now)
+
+    def _reset(self, now: int) -> None:
+        """The user is in no turn; a reply that was being spoken over goes on."""
+        self._responses.forget_guess()
         if self._endpointer is not None:
             self._endpointer.reset()
-        if self._over is not None:
-            self._over.reply.playout.duck(on=False)
-            self._over = None
-            self._floor = Floor.REPLYING
+        self._overlaps.abandon(now=now)
 
     def _ask_words(self, end: int) -> None:
         self._asked_until = end
@@ -283,10 +280,6 @@ class UserTurns:
         setting = self._core.config.audio.input.turn_detection
         padding = setting.prefix_padding_ms if isinstance(setting, ServerVad) else _SEMANTIC_PADDING_MS
         return padding * DETECTOR_RATE // 1000
-
-    def _interrupts(self) -> bool:
-        setting = self._core.config.audio.input.turn_detection
-        return setting is not None and setting.interrupt_response
 
     def _responds(self) -> bool:
         setting = self._core.config.audio.input.turn_detection
@@ -304,90 +297,14 @@ class UserTurns:
         if self._endpointer.should_ask():
             audio = self._listener.for_detector(self._turn_start(), end)
             self._core.out.put(PredictTurnEnd(end=end, audio=audio))
-        if self._guess is None and self._may_guess() and self._endpointer.likely_end():
-            self._ask_words(end)
+        if self._may_guess() and self._endpointer.likely_end():
+            if self._asked_until < self._endpointer.voice_end:
+                self._ask_words(end)
             timeline = Timeline(self._listener.arrived(self._endpointer.voice_end))
-            pending = ChatMessage(role="user", text=None, item_id=self._item_id)
-            self._guess = self._responses.prepare(timeline, pending)
+            self._responses.guess(ChatMessage(role="user", text=None, item_id=self._item_id), timeline=timeline)
 
     def _may_guess(self) -> bool:
-        return self._over is None and self._responds() and self._responses.active is None
-
-    def _drop_guess(self) -> None:
-        if self._guess is not None:
-            self._responses.discard(self._guess)
-            self._guess = None
-
-    # --- speech over a reply
-
-    def _follow_reply(self, now: int) -> None:
-        reply = self._responses.active
-        if self._floor is not Floor.SILENT and (reply is None or (self._over and self._over.reply is not reply)):
-            self._step(Overlap.REPLY_OVER, now)
-        elif reply is not None and reply.playout.sent:
-            self._step(Overlap.REPLY_HEARD, now)
-        if self._owed is not None and reply is None:
-            self._respond(self._owed)
-
-    def _judge(self, judgement: Judgement, now: int) -> None:
-        if judgement is Judgement.ASK:
-            self._ask_words(self._listener.end)
-        elif judgement is Judgement.INTERRUPT:
-            self._step(Overlap.INTERRUPTS, now)
-        elif judgement is Judgement.DISMISS:
-            self._step(Overlap.DISMISSED, now)
-
-    def _step(self, signal: Overlap, now: int) -> None:
-        self._floor, effect = BARGE_IN[self._floor, signal]
-        over = self._over
-        if over is None or effect is Effect.NONE:
-            return
-        if effect is Effect.DUCK:
-            if not self._core.options.extensions:
-                over.reply.playout.duck(on=True)
-            self._progress("onset", over.reply)
-            return
-        self._over = None
-        if effect is Effect.RESTORE:
-            self._measure(over, "dismissed", now)
-            over.reply.playout.duck(on=False)
-            self._progress("dismissed", over.reply)
-            self._start = self._listener.end
-            self._forget()
-            return
-        self._tell_started(now)
-        if effect is Effect.STOP:
-            self._measure(over, "interrupted", now)
-            self._progress("decided", over.reply)
-            self._responses.interrupt(now=now)
-        if over.ended:
-            self._end_turn(now)
-
-    def _progress(self, phase: Literal["onset", "dismissed", "decided"], reply: Reply) -> None:
-        if self._core.options.extensions:
-            self._core.out.send(BargeInProgress(phase=phase, response_id=reply.plan.response_id))
-
-    def _measure(self, over: _SpeechOver, outcome: Literal["interrupted", "dismissed"], now: int) -> None:
-        playout = over.reply.playout
-        self._core.out.put(
-            BargeInMeasured(
-                response_id=over.reply.plan.response_id,
-                outcome=outcome,
-                onset=over.onset,
-                ducked=over.ducked if self._core.options.extensions else playout.ducked_at,
-                decided=now,
-                last_frame=playout.sent_at,
-            )
-        )
-
-    def _cut_unheard(self, now: int) -> None:
-        """A reply that was sent whole but not yet heard whole ends where it was heard when the user begins to speak."""
-        reply = self._responses.latest
-        if reply is None or not reply.done or not reply.playout.playing(now=now) or not self._interrupts():
-            return
-        milliseconds = reply.heard_milliseconds(now=now)
-        reply.truncate(milliseconds)
-        self._core.out.send(ItemTruncated(item_id=reply.plan.item_id, content_index=0, audio_end_ms=milliseconds))
+        return self._responds() and not self._overlaps.pending and self._responses.may_guess
 
 
 def _ms(position: int) -> int:

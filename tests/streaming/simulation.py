@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 
 from streaming.audio import AudioFormat
-from streaming.client_events import AppendAudio, ClientEvent
-from streaming.config import SessionConfig
+from streaming.client_events import AppendAudio, ClientEvent, CreateItem, RetrieveItem
+from streaming.config import AudioConfig, AudioInput, SessionConfig, Transcription
 from streaming.core import MS, Output, SessionOptions
 from streaming.engine import (
     CancelReply,
@@ -30,13 +30,16 @@ from streaming.engine import (
     TurnEndProbability,
     VoiceProbability,
 )
-from streaming.server_events import AudioDelta, ResponseDone
+from streaming.items import InputAudio, InputText, Message, OutputAudio
+from streaming.server_events import AudioDelta, ErrorEvent, ItemRetrieved, ResponseDone
 from streaming.session import Input, Session
 
 T = TypeVar("T")
 PCM = AudioFormat("pcm16", 24_000)
 ENGINE = EngineInfo(model="scripted", input_rate=16_000, output_rate=24_000, voices=("joe",))
 CHUNK_MS = 20
+CAPTIONS = SessionConfig(audio=AudioConfig(input=AudioInput(transcription=Transcription(model="any"))))
+MANUAL = SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=None)))
 
 
 @dataclass
@@ -193,3 +196,37 @@ class Simulation:
 def reply_level(response_id: str) -> float:
     """The constant sample value that a scripted reply is made of: each reply's audio is its own."""
     return 0.1 + 0.01 * int(response_id.rpartition("_")[2])
+
+
+# --- what many tests do
+
+
+def say(sim: Simulation, text: str, item_id: str = "mine") -> None:
+    content = (InputText(text=text),)
+    sim.send(CreateItem(item=Message(role="user", content=content, id=item_id)))
+
+
+def errors(sim: Simulation) -> list[tuple[str | None, str | None, str | None]]:
+    return [(e.error.code, e.error.param, e.error.event_id) for e in sim.of(ErrorEvent)]
+
+
+def transcript(sim: Simulation, item_id: str | None) -> str:
+    """The words of a spoken item, as the conversation has them."""
+    sim.send(RetrieveItem(item_id=item_id or ""))
+    item = sim.of(ItemRetrieved)[-1].item
+    assert isinstance(item, Message)
+    (part,) = item.content
+    assert isinstance(part, OutputAudio | InputAudio)
+    return part.transcript or ""
+
+
+def turn(sim: Simulation, *, speech: int = 1000, silence: int = 700) -> None:
+    sim.speak(speech)
+    sim.silence(silence)
+
+
+def reply_under_way(script: Script | None = None, options: SessionOptions | None = None) -> Simulation:
+    sim = Simulation(script=script or Script(seconds=8.0), options=options or SessionOptions())
+    turn(sim, silence=1500)
+    assert sim.session.backlog > 2
+    return sim

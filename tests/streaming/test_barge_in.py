@@ -22,7 +22,7 @@ class Speech:
     """Feeds a judge with frames, 32 ms apart."""
 
     def __init__(self) -> None:
-        self.judge = OverlapJudge(RULE)
+        self.judge = OverlapJudge(RULE, heard_at=0)
         self.now = 0
 
     def feed(self, pattern: str) -> list[Judgement]:

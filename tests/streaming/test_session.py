@@ -52,6 +52,7 @@ from streaming.server_events import (
     ItemDeleted,
     ItemRetrieved,
     ItemTruncated,
+    Notice,
     OutputAudioCleared,
     ResponseCreated,
     SessionUpdated,
@@ -62,28 +63,23 @@ from streaming.server_events import (
     TranscriptionCompleted,
     TranscriptionFailed,
 )
-from tests.streaming.simulation import PCM, Script, Simulation, reply_level
-
-CAPTIONS = SessionConfig(audio=AudioConfig(input=AudioInput(transcription=Transcription(model="any"))))
-MANUAL = SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=None)))
+from tests.streaming.simulation import (
+    CAPTIONS,
+    MANUAL,
+    PCM,
+    Script,
+    Simulation,
+    errors,
+    reply_level,
+    reply_under_way,
+    say,
+    transcript,
+    turn,
+)
 
 
 def tone(ms: int) -> bytes:
     return PCM.encode(np.full(24 * ms, 0.1, dtype=np.float32))
-
-
-def say(sim: Simulation, text: str, item_id: str = "mine") -> None:
-    content = (InputText(text=text),)
-    sim.send(CreateItem(item=Message(role="user", content=content, id=item_id)))
-
-
-def errors(sim: Simulation) -> list[tuple[str | None, str | None, str | None]]:
-    return [(e.error.code, e.error.param, e.error.event_id) for e in sim.of(ErrorEvent)]
-
-
-def turn(sim: Simulation, *, speech: int = 1000, silence: int = 700) -> None:
-    sim.speak(speech)
-    sim.silence(silence)
 
 
 # --- a turn ----------------------------------------------------------------------------------------------------------
@@ -211,13 +207,6 @@ def test_the_conversation_so_far_is_the_next_reply_s_context() -> None:
 # --- barge-in --------------------------------------------------------------------------------------------------------
 
 
-def reply_under_way(script: Script | None = None, options: SessionOptions | None = None) -> Simulation:
-    sim = Simulation(script=script or Script(seconds=8.0), options=options or SessionOptions())
-    turn(sim, silence=1500)
-    assert sim.session.backlog > 2
-    return sim
-
-
 def test_an_interruption_ducks_then_stops_within_a_frame() -> None:
     sim = reply_under_way()
     sim.script.words = "stop that please"
@@ -314,14 +303,19 @@ def test_a_user_who_goes_on_before_the_reply_is_heard_takes_the_turn_back() -> N
     assert sim.of(BargeInMeasured) == []
 
 
-def test_speech_over_the_last_of_a_reply_cuts_what_was_not_heard() -> None:
-    sim = Simulation()
+@pytest.mark.parametrize("extensions", [False, True])
+def test_speech_over_the_last_of_a_reply_cuts_what_was_not_heard(extensions: bool) -> None:
+    sim = Simulation(options=SessionOptions(extensions=extensions))
     turn(sim, silence=200)
     while not sim.done():
         sim.silence(20)
     sim.speak(200)
-    (cut,) = sim.of(ItemTruncated)
-    assert 1600 <= cut.audio_end_ms < 2000
+    kept = transcript(sim, sim.done()[0].response.output[0].id)
+    assert "It is noon." in kept
+    assert not kept.endswith("walk.")
+    cuts = [cut.audio_end_ms for cut in sim.of(ItemTruncated)]
+    assert len(cuts) == extensions  # a stock client expects it only as an answer
+    assert all(1600 <= cut < 2000 for cut in cuts)
 
 
 def test_where_a_reply_may_not_be_interrupted_the_turn_is_answered_after_it() -> None:
@@ -644,12 +638,17 @@ def test_an_idle_session_is_closed() -> None:
     assert sim.types()[-1] == "CloseSession"
 
 
-def test_a_long_session_is_warned_then_closed() -> None:
-    sim = Simulation(options=SessionOptions(idle=None, longest=120 * SECOND, warning=20 * SECOND))
+@pytest.mark.parametrize("extensions", [False, True])
+def test_a_long_session_is_warned_then_closed(extensions: bool) -> None:
+    options = SessionOptions(idle=None, longest=120 * SECOND, warning=20 * SECOND, extensions=extensions)
+    sim = Simulation(options=options)
     sim.wait(101_000)
-    assert [e.error.code for e in sim.of(ErrorEvent)] == ["session_expiring"]
+    assert [notice.code for notice in sim.of(Notice)] == ["session_expiring"] * extensions
     sim.wait(20_000)
-    assert [c.code for c in sim.of(CloseSession)] == [1000]
+    assert [notice.code for notice in sim.of(Notice)] == ["session_expiring", "session_expired"] * extensions
+    (close,) = sim.of(CloseSession)
+    assert (close.code, close.reason) == (1000, "the session has reached its longest duration")
+    assert sim.of(ErrorEvent) == []  # stock clients take any error for the end
 
 
 def test_a_silent_user_is_asked_after() -> None:
@@ -696,13 +695,13 @@ def test_a_turn_that_gets_no_reply_is_over_when_it_is_committed() -> None:
     assert not sim.session.busy
 
 
-def test_a_manual_commit_opens_a_turn_only_with_a_response() -> None:
+def test_a_manual_turn_is_open_until_it_is_committed_and_again_with_a_response() -> None:
     sim = Simulation(config=MANUAL)
     busy = {}
     for event in (AppendAudio(audio=tone(500)), CommitAudio(), CreateResponse()):
         sim.send(event)
         busy[type(event)] = sim.session.busy
-    assert busy == {AppendAudio: False, CommitAudio: False, CreateResponse: True}
+    assert busy == {AppendAudio: True, CommitAudio: False, CreateResponse: True}
     sim.wait(3000)
     assert not sim.session.busy
 
