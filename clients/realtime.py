@@ -57,6 +57,7 @@ class RealtimeClient:
         self.playout = PlayoutClock()
         self._connection = connection
         self._extensions = extensions
+        self._arriving: str | None = None  # the response whose audio came last, until it is done
 
     @classmethod
     @asynccontextmanager
@@ -107,7 +108,10 @@ class RealtimeClient:
         return event
 
     async def update(self, **settings: object) -> None:
-        """Change settings, and wait until they are in force. Raises ClientError if the server will not have them."""
+        """Change settings, and wait until they are in force.
+
+        Raises ClientError if the server will not have them, DisconnectedError if it closes the connection first.
+        """
         event_id = f"update_{time.monotonic_ns()}"
         await self.send(UpdateSession(session={"type": "realtime", **settings}, event_id=event_id))
         async for event in self:
@@ -115,6 +119,7 @@ class RealtimeClient:
                 return
             if isinstance(event, events.ErrorEvent) and event.error.event_id == event_id:
                 raise ClientError(event.error.message)
+        raise DisconnectedError("the server closed the connection before the settings were in force", code=1000)
 
     async def append(self, audio: bytes | Samples) -> None:
         """Send audio at once: bytes in the input format, or mono samples at its rate."""
@@ -214,10 +219,18 @@ class RealtimeClient:
             case events.AudioDelta():
                 duration = self.output_format.duration_ns(event.delta)
                 self.playout.add(event.item_id, event.content_index, duration, now=time.monotonic_ns())
+                self._arriving = event.response_id
+            case events.ResponseDone() if event.response.id == self._arriving:
+                self._arriving = None
             case events.BargeInProgress(phase="decided"):
                 await self.truncate()
-            case events.SpeechStarted() if not self._extensions:
+            case events.SpeechStarted() if self._speech_interrupts():
                 await self.truncate()
+
+    def _speech_interrupts(self) -> bool:
+        """Whether speech that has begun ends what is playing. Over a reply that is not whole yet, barge-in decides."""
+        detection = self.session.audio.input.turn_detection
+        return bool(detection and detection.interrupt_response) and not (self._extensions and self._arriving)
 
 
 def _address(url: str, model: str, *, extensions: bool) -> str:

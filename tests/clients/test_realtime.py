@@ -197,6 +197,16 @@ async def test_settings_that_are_refused() -> None:
             await client.update(audio={"output": {"voice": "x"}})
 
 
+async def test_a_server_that_hangs_up_instead_of_taking_settings() -> None:
+    async def leave(peer: Peer) -> None:
+        await peer.expect(said.UpdateSession)
+        await peer.close(1000, "")
+
+    async with server(leave) as (url, _), RealtimeClient.connect(url) as client:
+        with pytest.raises(DisconnectedError, match="settings"):
+            await client.update(instructions="Be brief.")
+
+
 @pytest.mark.parametrize("extensions", [True, False])
 async def test_an_interrupted_reply_is_cut_where_it_was_heard(extensions: bool) -> None:
     async def interrupt(peer: Peer) -> None:
@@ -216,6 +226,42 @@ async def test_an_interrupted_reply_is_cut_where_it_was_heard(extensions: bool) 
     assert isinstance(cut, said.TruncateItem)
     assert (cut.item_id, cut.content_index) == ("i", 0)
     assert 90 <= cut.audio_end_ms < 400
+
+
+@pytest.mark.parametrize("extensions", [True, False])
+async def test_a_reply_that_was_sent_whole_is_cut_when_the_user_speaks(extensions: bool) -> None:
+    async def interrupt(peer: Peer) -> None:
+        await peer.send(CREATED, *[audio()] * 10, DONE)
+        await peer.send(events.SpeechStarted(audio_start_ms=0, item_id="u", event_id="b"))
+        await peer.expect(said.TruncateItem)
+        await peer.close(1000, "")
+
+    async with server(interrupt) as (url, peers), RealtimeClient.connect(url, extensions=extensions) as client:
+        async for _ in client:
+            pass
+        cut = peers[0].received[-1]
+        assert client.playout.ends == 0
+    assert isinstance(cut, said.TruncateItem)
+    assert cut.audio_end_ms < 400
+
+
+@pytest.mark.parametrize("interruptible", [True, False])
+async def test_speech_alone_does_not_cut_a_reply_that_is_arriving_or_may_not_be_interrupted(
+    interruptible: bool,
+) -> None:
+    async def speak(peer: Peer) -> None:
+        detection = {"type": "server_vad", "interrupt_response": interruptible}
+        session = from_json(SessionConfig, {"audio": {"input": {"turn_detection": detection}}})
+        await peer.send(events.SessionUpdated(session=session, event_id="u"), CREATED, *[audio()] * 10)
+        if not interruptible:
+            await peer.send(DONE)
+        await peer.send(events.SpeechStarted(audio_start_ms=0, item_id="u", event_id="b"))
+        await peer.close(1000, "")
+
+    async with server(speak) as (url, _), RealtimeClient.connect(url) as client:
+        async for _ in client:
+            pass
+        assert client.playout.ends > 0
 
 
 async def test_events_that_are_not_known_are_passed_on() -> None:
