@@ -51,8 +51,15 @@ export class Transcript {
     this.#put({ ...line, text, heard: speaker === "user" ? text.length : line.heard });
   }
 
-  /** All the words. @param {string} id @param {"user" | "muse"} speaker @param {string} text */
+  /**
+   * All the words. Of a line of Muse's there were some before: one that is not there has been removed, unheard.
+   *
+   * @param {string} id @param {"user" | "muse"} speaker @param {string} text
+   */
   complete(id, speaker, text) {
+    if (speaker === "muse" && !this.#lines.has(id)) {
+      return;
+    }
     this.add(id, speaker);
     const line = this.#lines.get(id);
     const state = line.state === "interrupted" || speaker === "muse" ? line.state : "spoken";

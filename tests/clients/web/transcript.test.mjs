@@ -76,6 +76,14 @@ test("a reply of which nothing was heard leaves no line", () => {
   assert.equal(lines.size, 0);
 });
 
+test("the server's last word on such a reply brings no line back", () => {
+  const { transcript, lines } = start();
+  transcript.append("m", "muse", "never heard");
+  transcript.interrupt("m", 0);
+  transcript.complete("m", "muse", "");
+  assert.equal(lines.size, 0);
+});
+
 test("the oldest lines are dropped at two hundred", () => {
   const { transcript, lines } = start();
   for (let index = 0; index < 210; index += 1) {
