@@ -30,7 +30,11 @@ _FLUSH_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSocketLimits:
-    """`send_buffer`: bytes queued for a client before it counts as too slow."""
+    """`send_buffer`: bytes queued for a client before it counts as too slow.
+
+    An event that is larger than that by itself (a spoken item that was asked for) does not count; while one is queued,
+    the client is not read, so that it cannot ask for more of them.
+    """
 
     send_buffer: int = 2**20
 
@@ -43,6 +47,9 @@ class WebSocketConnection:
         self._send_buffer = limits.send_buffer
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._queued = 0
+        self._outsized = 0
+        self._reading = asyncio.Event()
+        self._reading.set()
         self._writer: asyncio.Task[None] | None = None
         self._frames_in, self._frames_out = metrics.frames.labels("in"), metrics.frames.labels("out")
         self._bytes_in, self._bytes_out = metrics.bytes.labels("in"), metrics.bytes.labels("out")
@@ -60,6 +67,7 @@ class WebSocketConnection:
 
     async def receive(self) -> ClientEvent:
         """The next event. Raises PeerError, or ConnectionOverError."""
+        await self._reading.wait()
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
             raise ConnectionOverError
@@ -75,7 +83,7 @@ class WebSocketConnection:
         if self._queued > self._send_buffer:
             raise SlowConsumerError
         text = encode_server(event)
-        self._queued += len(text)
+        self._count(text, 1)
         self._queue.put_nowait(text)
 
     async def close(self, close: CloseSession) -> None:
@@ -89,14 +97,22 @@ class WebSocketConnection:
     async def _write(self) -> None:
         while True:
             text = await self._queue.get()
-            try:
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the reader learns of it too
                 await self._socket.send_text(text)
-            except (RuntimeError, WebSocketDisconnect):
-                return  # the reader learns of it too
-            self._queued -= len(text)
-            self._frames_out.inc()
-            self._bytes_out.inc(len(text))
+                self._frames_out.inc()
+                self._bytes_out.inc(len(text))
+            self._count(text, -1)
             self._queue.task_done()
+
+    def _count(self, text: str, times: int) -> None:
+        if len(text) <= self._send_buffer:
+            self._queued += times * len(text)
+            return
+        self._outsized += times
+        if self._outsized:
+            self._reading.clear()
+        else:
+            self._reading.set()
 
 
 def realtime_router(gateway: Gateway, access: AccessPolicy, limits: WebSocketLimits) -> APIRouter:

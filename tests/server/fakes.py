@@ -11,16 +11,20 @@ import numpy as np
 from server.driver import ConnectionOverError, SlowConsumerError
 from server.gateway import Detectors, Gateway
 from server.metrics import Metrics
-from streaming.client_events import ClientEvent, CommitAudio, CreateResponse, UpdateSession
+from streaming.client_events import ClientEvent, CommitAudio, CreateResponse, RetrieveItem, UpdateSession
 from streaming.config import SessionConfig
 from streaming.core import Output
 from streaming.engine import EngineCommand, EngineEvent, EngineInfo, ReplyEnded, ReplyText, Samples, StartReply
 from streaming.errors import EngineBusyError, PeerError
+from streaming.items import InputAudio, Message
 from streaming.observations import CloseSession
 from streaming.server_events import (
     AudioDelta,
     ErrorDetail,
     ErrorEvent,
+    ItemRetrieved,
+    Notice,
+    NoticeCode,
     Response,
     ResponseCreated,
     ResponseDone,
@@ -38,7 +42,7 @@ class FakeSession:
     """Says `session.created`, records its inputs, and puts out what `script` or a test gives it.
 
     `response.create` starts a reply on the engine; the reply's end ends the response; a flood of audio is asked for by
-    a commit.
+    a commit, a spoken item of 6 MB by retrieving it.
     """
 
     def __init__(self, *, session_id: str = "sess", script: Callable[[Input], list[Output]] | None = None) -> None:
@@ -64,6 +68,9 @@ class FakeSession:
             event_id=error.event_id,
         )
         self.outputs.append(ErrorEvent(error=detail, event_id="event_e"))
+
+    def notify(self, code: NoticeCode, message: str) -> None:
+        self.outputs.append(Notice(code=code, message=message, event_id="event_n"))
 
     def next_timeout(self) -> int | None:
         return self.due
@@ -95,7 +102,12 @@ class FakeSession:
                 return [ResponseDone(response=done, event_id="event_4")]
             case CommitAudio():
                 return [audio_delta(bytes(48_000)) for _ in range(200)]
-        return []
+        return [spoken_item(event.item_id)] if isinstance(event, RetrieveItem) else []
+
+
+def spoken_item(item_id: str) -> ItemRetrieved:
+    spoken = InputAudio(audio=bytes(6_000_000))
+    return ItemRetrieved(item=Message(id=item_id, role="user", content=(spoken,)), event_id="event_5")
 
 
 def audio_delta(audio: bytes) -> AudioDelta:
