@@ -39,6 +39,8 @@ class Terminal:
                 self._response_ends(event.response)
             case events.ErrorEvent():
                 self._line("error", event.error.message)
+            case events.Notice():
+                self._line("muse", f"({event.message})")
 
     def note(self, text: str) -> None:
         """A remark of the client's own."""

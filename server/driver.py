@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,7 +32,7 @@ from streaming.engine import (
 )
 from streaming.errors import MuseError, PeerError
 from streaming.observations import CloseSession, Observation
-from streaming.server_events import ErrorDetail, ErrorEvent, ServerEvent
+from streaming.server_events import NoticeCode, ServerEvent
 from streaming.session import Input
 
 _log = logging.getLogger(__name__)
@@ -79,6 +78,9 @@ class SessionCore(Protocol):
 
     def refuse(self, error: PeerError, *, now: int) -> None:
         """Answer a message that could not be read as an event."""
+
+    def notify(self, code: NoticeCode, message: str) -> None:
+        """Tell a client that knows Muse's own events."""
 
     def next_timeout(self) -> int | None:
         """When `handle_timeout` is due, monotonic ns."""
@@ -161,13 +163,10 @@ class Driver:
         self._end(close)
 
     def wind_down(self, notice: str) -> None:
-        """Tell the client that the conversation must end, and end it with 1012 once no turn is open."""
-        if self._over.done():
-            return
+        """Give the client notice that the conversation must end, and end it with 1012 once no turn is open."""
         self._winding_down = True
-        detail = ErrorDetail(type="session_notice", code="server_restarting", message=notice)
-        self._send(ErrorEvent(error=detail, event_id=f"event_{secrets.token_hex(10)}"))
-        self._end_if_turn_is_over()
+        self._session.notify("server_restarting", notice)
+        self._settle()
 
     # --- the four steps ------------------------------------------------------------------------------------------
 

@@ -208,6 +208,7 @@ export class Call {
     "response.output_text.delta": (call, event) => call.#onWords(event),
     "response.done": (call, { response }) => call.#onReplyDone(response),
     "muse.barge_in": (call, event) => call.#onBargeIn(event),
+    "muse.notice": (call, { message }) => call.#listener.onNotice(message),
     error: (call, { error }) => call.#onError(error),
   };
 

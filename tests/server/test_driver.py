@@ -28,7 +28,7 @@ from streaming.engine import (
 from streaming.errors import PeerError
 from streaming.items import InputAudio, Message
 from streaming.observations import CloseSession, SpeculationEnded, Underrun
-from streaming.server_events import ErrorEvent, ResponseDone
+from streaming.server_events import ErrorEvent, Notice, ResponseDone
 from streaming.session import Input, Session
 from tests.server.fakes import (
     INFO,
@@ -367,8 +367,8 @@ async def test_winding_down_an_idle_conversation_ends_it_at_once() -> None:
         assert close is not None
         assert close.code == 1012
         notice = rig.connection.heard[-1]
-        assert isinstance(notice, ErrorEvent)
-        assert notice.error.code == "server_restarting"
+        assert isinstance(notice, Notice)
+        assert (notice.code, notice.message) == ("server_restarting", "Going.")
 
 
 async def test_winding_down_waits_for_the_reply() -> None:

@@ -121,10 +121,16 @@ def test_a_signal_ends_it_well(process: subprocess.Popen[str], sent: signal.Sign
     url = ""
     while not url:
         url = json.loads(process.stderr.readline()).get("url", "")
-    with connect(url.replace("http", "ws") + "/v1/realtime") as client:
+    address = url.replace("http", "ws") + "/v1/realtime"
+    with connect(address) as stock, connect(address + "?extensions=muse") as client:
+        assert json.loads(stock.recv())["type"] == "session.created"
         assert json.loads(client.recv())["type"] == "session.created"
         process.send_signal(sent)
-        assert json.loads(client.recv())["error"]["code"] == "server_restarting"
+        notice = json.loads(client.recv())
+        assert (notice["type"], notice["code"]) == ("muse.notice", "server_restarting")
+        with pytest.raises(ConnectionClosed):  # told by the close alone: a stock client takes any error for the end
+            stock.recv()
+        assert stock.close_code == 1012
         with pytest.raises(ConnectionClosed):
             client.recv()
         assert client.close_code == 1012
