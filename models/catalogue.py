@@ -79,7 +79,7 @@ def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
     from concurrent.futures import ThreadPoolExecutor
 
     from models.embedded.ears import SmallEars
-    from models.embedded.engine import EmbeddedEngine
+    from models.embedded.engine import JOBS_PER_SESSION, EmbeddedEngine
     from models.embedded.phonemes import Phonemiser
     from models.embedded.prepare import load_voice
     from models.embedded.scheduler import Scheduler
@@ -93,7 +93,7 @@ def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
     limit_blas_to_one_thread()
     workers = settings.workers or _cores()
     weights = Weights(settings.models_dir)
-    scheduler = Scheduler(workers=workers, max_sessions=settings.max_sessions)
+    scheduler = Scheduler(workers=workers, max_sessions=settings.max_sessions, jobs_per_session=JOBS_PER_SESSION)
     ears = SmallEars(
         lambda: SpeechToText(weights, model=settings.speech_model, workers=workers, language=settings.language),
         scheduler,

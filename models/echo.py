@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from models.event_queue import EventQueue
-from models.turn_based import Emit, TurnBasedEngine, TurnBasedSession
+from models.turn_based import Emit, ReplyWork, TurnBasedEngine, TurnBasedSession
 from streaming.engine import (
     EngineEvent,
     EngineInfo,
@@ -86,20 +85,13 @@ class _Turns:
         return last.text or WORDS, self._audio.get(last.item_id or "", _NOTHING)
 
 
-class _Echo:
+class _Echo(ReplyWork):
     """One reply; a provisional one gives its first half second and waits."""
 
     def __init__(self, command: StartReply, turns: _Turns, emit: Emit, now: int) -> None:
-        self._command = command
+        super().__init__(command, emit)
         self._turns = turns
-        self._emit = emit
         self._now = now
-        self._wanted = asyncio.Event()
-        if not command.provisional:
-            self.confirm()
-
-    def confirm(self) -> None:
-        self._wanted.set()
 
     async def run(self) -> None:
         response_id = self._command.response_id

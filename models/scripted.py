@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.event_queue import EventQueue
-from models.turn_based import Emit, TurnBasedEngine, TurnBasedSession
+from models.turn_based import Emit, ReplyWork, TurnBasedEngine, TurnBasedSession
 from streaming.engine import (
     EngineEvent,
     EngineInfo,
@@ -148,7 +148,7 @@ class _Turns:
             self._put(Transcript(item_id=command.item_id, revision=command.revision, text=turn.heard))
 
 
-class _Reply:
+class _Reply(ReplyWork):
     """One reply; a provisional one gives its words and first chunk and waits."""
 
     def __init__(
@@ -161,18 +161,11 @@ class _Reply:
         sleep: Sleep,
         clock: Callable[[], int],
     ) -> None:
-        self._command = command
+        super().__init__(command, emit)
         self._turn = turn
         self._turns = turns
-        self._emit = emit
         self._sleep = sleep
         self._clock = clock
-        self._wanted = asyncio.Event()
-        if not command.provisional:
-            self.confirm()
-
-    def confirm(self) -> None:
-        self._wanted.set()
 
     async def run(self) -> None:
         response_id, text = self._command.response_id, self._turn.text

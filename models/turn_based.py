@@ -31,13 +31,14 @@ from streaming.engine import (
     Transcribe,
 )
 from streaming.errors import EngineBusyError, EngineError
+from streaming.responses import MOST_BESIDE
 
 _log = logging.getLogger(__name__)
 
 _OF_A_REPLY = (ReplyText, ReplyAudio, ReplyStage, ReplyToolCall, ReplyEnded, ReplyFailed)
 
-MAX_REPLIES = 4
-"""Replies that one conversation may have in the making."""
+MAX_REPLIES = MOST_BESIDE + 2
+"""Replies that one conversation may have in the making: those beside it, its own, and one on speculation."""
 
 MAX_EVENTS = 16
 """Events that may wait for a conversation's reader before its replies pause."""
@@ -45,12 +46,21 @@ MAX_EVENTS = 16
 Emit = Callable[[EngineEvent], Awaitable[None]]
 
 
-class ReplyWork(Protocol):
-    """The making of one reply."""
+class ReplyWork(ABC):
+    """The making of one reply. A provisional one makes its beginning and waits until it is `_wanted`."""
+
+    def __init__(self, command: StartReply, emit: Emit) -> None:
+        self._command = command
+        self._emit = emit
+        self._wanted = asyncio.Event()
+        if not command.provisional:
+            self._wanted.set()
 
     def confirm(self) -> None:
-        """The turn is over: a provisional reply is wanted."""
+        """The turn is over: the reply is wanted."""
+        self._wanted.set()
 
+    @abstractmethod
     async def run(self) -> None:
         """Emit the reply's events, the last of them ReplyEnded. Raises EngineError where it cannot be finished."""
 

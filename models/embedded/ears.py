@@ -13,8 +13,8 @@ from streaming.engine import Samples, Transcribe
 class SpeechModel(Protocol):
     """What `speech_to_text.SpeechToText` does; may be called from several threads."""
 
-    def transcribe(self, audio: Samples, *, language: str | None = None, prompt: str | None = None) -> str:
-        """The words in `audio`, 16 kHz."""
+    def transcribe(self, audio: Samples, *, language: str | None, prompt: str | None, check: Callable[[], None]) -> str:
+        """The words in `audio`, 16 kHz. Calls `check` before each run of the model; what it raises ends the work."""
 
     def warm_up(self) -> None:
         """Run once."""
@@ -41,9 +41,9 @@ class SmallEars:
         if model is None:
             raise RuntimeError("the ears have not been started")
 
-        def listen(_: Job) -> str:
+        def listen(job: Job) -> str:
             on_begun()
-            return model.transcribe(command.audio, language=command.language, prompt=command.prompt)
+            return model.transcribe(command.audio, language=command.language, prompt=command.prompt, check=job.check)
 
         return await self._scheduler.run(session_id, listen, needed_at=needed_at)
 

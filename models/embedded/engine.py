@@ -10,10 +10,13 @@ from models.embedded.scheduler import Scheduler
 from models.embedded.transcripts import Transcripts
 from models.event_queue import EventQueue
 from models.tasks import gather_all
-from models.turn_based import TurnBasedEngine, TurnBasedSession
+from models.turn_based import MAX_REPLIES, TurnBasedEngine, TurnBasedSession
 from streaming.engine import DETECTOR_RATE, EngineInfo
 
 MODEL = "muse-embedded"
+
+JOBS_PER_SESSION = 2 * MAX_REPLIES + 1
+"""What a conversation may ask of the scheduler at once: of each reply its words and its voice, and a turn's words."""
 
 
 class EmbeddedEngine(TurnBasedEngine):

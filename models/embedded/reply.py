@@ -21,7 +21,7 @@ from models.embedded.parts import (
 )
 from models.embedded.spoken import SpokenText
 from models.tasks import gather_all
-from models.turn_based import Emit
+from models.turn_based import Emit, ReplyWork
 from streaming.engine import (
     ChatMessage,
     ReplyAudio,
@@ -69,32 +69,27 @@ class ReplyParts:
     ahead: float = 4.0
 
 
-class Reply:
+class Reply(ReplyWork):
     """See `turn_based.ReplyWork`. A provisional reply waits after its first clause and first half second."""
 
     def __init__(self, session_id: str, command: StartReply, parts: ReplyParts, emit: Emit) -> None:
+        super().__init__(command, emit)
         self._session_id = session_id
-        self._command = command
         self._parts = parts
-        self._emit = emit
         self._asked_at = parts.clock()
-        self._wanted = asyncio.Event()
         self._text_length = 0
         self._playing_since: int | None = None
         self._spoken_samples = 0
         self._ended: ChatEnded | None = None
-        if not command.provisional:
-            self._wanted.set()
 
     def confirm(self) -> None:
-        """The turn is over: the reply is wanted."""
-        if not self._wanted.is_set():
-            self._wanted.set()
-            if self._playing_since is not None:
-                self._playing_since = self._parts.clock()
+        """See `ReplyWork.confirm`."""
+        if not self._wanted.is_set() and self._playing_since is not None:
+            self._playing_since = self._parts.clock()
+        super().confirm()
 
     async def run(self) -> None:
-        """Emit the reply's events, the last of them ReplyEnded. Raises EngineError where a model fails."""
+        """See `ReplyWork.run`: EngineError where a model fails."""
         clauses: asyncio.Queue[Clause | None] = asyncio.Queue(_CLAUSES_AHEAD)
         words = await self._words()
         written: asyncio.Queue[ChatEvent | None] = asyncio.Queue(_WORDS_AHEAD)
@@ -122,7 +117,12 @@ class Reply:
             if text is None and message.tool_call is None:
                 text = await self._transcript(message) if message.item_id else ""
             messages.append((message, text))
-        known = tuple(_with_text(message, text) for message, text in messages if text or message.tool_call)
+        # A function may give nothing back: its call must not be left without an answer.
+        known = tuple(
+            _with_text(message, text)
+            for message, text in messages
+            if text or message.tool_call or message.role == "tool"
+        )
         if messages and messages[-1][0].role == "user" and not (messages[-1][1] or "").strip():
             return _say(NOT_HEARD)
         request = ChatRequest(

@@ -15,7 +15,7 @@ import asyncio
 import heapq
 import itertools
 import threading
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -40,18 +40,21 @@ class _Ended:
 
 
 class Scheduler:
-    """Runs jobs for sessions: at most `workers` at the same moment, at most `jobs_per_session` accepted for each."""
+    """Runs jobs for sessions: at most `workers` at the same moment, at most `jobs_per_session` accepted for each.
 
-    def __init__(self, *, workers: int, max_sessions: int, jobs_per_session: int = 6) -> None:
+    A job that was cancelled counts no more, though its step goes on for a while.
+    """
+
+    def __init__(self, *, workers: int, max_sessions: int, jobs_per_session: int) -> None:
         self._gate = _Gate(workers)
         self._limit = jobs_per_session
-        self._lock = threading.Lock()
-        self._accepted: Counter[str] = Counter()
-        self._jobs: set[Job] = set()
-        self._threads = ThreadPoolExecutor(max_sessions * jobs_per_session, thread_name_prefix="model")
+        self._jobs: defaultdict[str, set[Job]] = defaultdict(set)
+        # Of the cancelled jobs only those that hold a core keep their thread.
+        self._threads = ThreadPoolExecutor(max_sessions * jobs_per_session + workers, thread_name_prefix="model")
 
     async def run(self, session_id: str, work: Callable[[Job], T], *, needed_at: Deadline) -> T:
-        """The result of `work(job)`. Cancelling this call cancels the job: at once where it is queued.
+        """The result of `work(job)`. Cancelling this call cancels the job, and returns once it does nothing any more:
+        at once where it is queued, after its step where it runs.
 
         Raises EngineError where the session has too many jobs; what `work` raises comes through.
         """
@@ -69,7 +72,7 @@ class Scheduler:
 
         Between its steps the work calls `job.check()`.
 
-        Close the iterator (`contextlib.aclosing`) to cancel the job. Raises as `run` does.
+        Close the iterator (`contextlib.aclosing`) to cancel the job, as with `run`. Raises as `run` does.
         """
         loop = asyncio.get_running_loop()
         arrived: asyncio.Queue[T | _Ended] = asyncio.Queue()
@@ -85,7 +88,8 @@ class Scheduler:
             job.wait_for_room()
             deliver(item)
 
-        self._threads.submit(self._work, session_id, job, lambda: work(job, emit), deliver)
+        item: T | _Ended | None = None
+        self._threads.submit(_work, job, lambda: work(job, emit), deliver)
         try:
             while not isinstance(item := await arrived.get(), _Ended):
                 yield item
@@ -95,40 +99,41 @@ class Scheduler:
             if item.error is not None:
                 raise item.error
         finally:
-            job.cancel()
+            self._give_up(session_id, job)
+            while not isinstance(item, _Ended):
+                item = await arrived.get()
 
     async def close(self) -> None:
         """Cancel all jobs and wait until their threads have ended."""
-        with self._lock:
-            jobs = list(self._jobs)
-        for job in jobs:
-            job.cancel()
+        for jobs in self._jobs.values():
+            for job in jobs:
+                job.cancel()
         await asyncio.to_thread(self._threads.shutdown)
 
     def _admit(self, session_id: str, needed_at: Deadline, room: int) -> Job:
-        with self._lock:
-            if self._accepted[session_id] >= self._limit:
-                raise EngineError("too much work is waiting for this session", code="engine_overloaded")
-            job = Job(self._gate, needed_at, room)
-            self._accepted[session_id] += 1
-            self._jobs.add(job)
-            return job
+        if len(self._jobs[session_id]) >= self._limit:
+            raise EngineError("too much work is waiting for this session", code="engine_overloaded")
+        job = Job(self._gate, needed_at, room)
+        self._jobs[session_id].add(job)
+        return job
 
-    def _work(self, session_id: str, job: Job, work: Callable[[], None], deliver: Callable[[_Ended], None]) -> None:
-        error: BaseException | None = None
-        try:
-            job.begin()
-            work()
-        except BaseException as caught:
-            error = caught
-        finally:
-            job.end()
-            with self._lock:
-                self._jobs.discard(job)
-                self._accepted[session_id] -= 1
-                if not self._accepted[session_id]:
-                    del self._accepted[session_id]
-            deliver(_Ended(error))
+    def _give_up(self, session_id: str, job: Job) -> None:
+        job.cancel()
+        self._jobs[session_id].discard(job)
+        if not self._jobs[session_id]:
+            del self._jobs[session_id]
+
+
+def _work(job: Job, work: Callable[[], None], deliver: Callable[[_Ended], None]) -> None:
+    error: BaseException | None = None
+    try:
+        job.begin()
+        work()
+    except BaseException as caught:
+        error = caught
+    finally:
+        job.end()
+        deliver(_Ended(error))
 
 
 class Job:

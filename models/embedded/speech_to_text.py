@@ -8,7 +8,7 @@ again with a longer window.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import ctranslate2
@@ -65,25 +65,34 @@ class SpeechToText:
         """Run the model once, so that the first caller does not wait for memory to be touched."""
         self.hear(np.zeros(SAMPLE_RATE, dtype=np.float32), self._start_tokens(None), window=_SHORTEST_WINDOW)
 
-    def transcribe(self, audio: Samples, *, language: str | None = None, prompt: str | None = None) -> str:
+    def transcribe(
+        self,
+        audio: Samples,
+        *,
+        language: str | None = None,
+        prompt: str | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> str:
         """The words in `audio` (mono at 16 kHz, of any length), stripped; empty where there are none.
 
         `language` is a BCP 47 tag; `prompt` is text that might have gone before, for names and spelling. Blocks for
-        the time that the model takes. Raises EngineError where the model has no such language.
+        the time that the model takes, and calls `check` before each of its runs. Raises EngineError where the model
+        has no such language.
         """
         start = self._start_tokens(language)
         audio = np.clip(np.nan_to_num(np.asarray(audio, dtype=np.float32)), -1.0, 1.0)
         texts: list[str] = []
         for piece in split_at_pauses(audio, longest=_LONGEST):
             said_before = " ".join(filter(None, (prompt, *texts)))
-            texts.append(self._transcribe_piece(piece, self._prompt_tokens(said_before) + start))
+            texts.append(self._transcribe_piece(piece, self._prompt_tokens(said_before) + start, check))
         return " ".join(filter(None, texts))
 
-    def _transcribe_piece(self, audio: Samples, prompt: list[int]) -> str:
+    def _transcribe_piece(self, audio: Samples, prompt: list[int], check: Callable[[], None]) -> str:
         if audio.size < HOP:
             return ""
         window = max(_SHORTEST_WINDOW, audio.size / SAMPLE_RATE + _WINDOW_MARGIN)
         for seconds in (window, (window + _FULL_WINDOW) / 2, _FULL_WINDOW):
+            check()
             heard = self.hear(audio, prompt, window=seconds)
             if _is_silence(heard):
                 return ""

@@ -12,6 +12,7 @@ from streaming.engine import EngineEvent, Transcribe, Transcript, TranscriptFail
 from streaming.errors import EngineError
 
 _KEPT = 64
+_MOST_WAITING = 8  # turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class _Turn:
 
 
 class Transcripts:
-    """One conversation's turns. `put` takes the events; `clock` is monotonic ns."""
+    """One conversation's turns, heard one at a time. `put` takes the events; `clock` is monotonic ns."""
 
     def __init__(
         self, session_id: str, ears: Ears, *, put: Callable[[EngineEvent], None], clock: Callable[[], int]
@@ -31,6 +32,7 @@ class Transcripts:
         self._put = put
         self._clock = clock
         self._turns: dict[str, _Turn] = {}
+        self._listening = asyncio.Lock()
 
     def start(self, command: Transcribe) -> None:
         """Find the words. An earlier revision of the turn is given up; a later one, once begun, stays."""
@@ -40,6 +42,9 @@ class Transcripts:
                 self._turns[command.item_id] = earlier
                 return
             earlier.finding.cancel()
+        if sum(not turn.finding.done() for turn in self._turns.values()) >= _MOST_WAITING:
+            self._fail(command, "too many turns are waiting to be heard")
+            return
         self._turns[command.item_id] = _Turn(command.revision, asyncio.create_task(self._find(command)))
         while len(self._turns) > _KEPT:
             self._turns.pop(next(iter(self._turns))).finding.cancel()
@@ -68,11 +73,16 @@ class Transcripts:
         asked = self._clock()
         begun: list[int] = []
         try:
-            text = await self._ears.transcribe(
-                self._session_id, command, needed_at=lambda: asked, on_begun=lambda: begun.append(self._clock())
-            )
+            # Held until the ears have done with a revision that was given up, so that never two are in work.
+            async with self._listening:
+                text = await self._ears.transcribe(
+                    self._session_id, command, needed_at=lambda: asked, on_begun=lambda: begun.append(self._clock())
+                )
         except EngineError as error:
-            self._put(TranscriptFailed(item_id=command.item_id, revision=command.revision, message=error.message))
+            self._fail(command, error.message)
             return error
         self._put(Transcript(item_id=command.item_id, revision=command.revision, text=text))
         return Heard(text=text, begun=begun[0] if begun else asked, ended=self._clock())
+
+    def _fail(self, command: Transcribe, message: str) -> None:
+        self._put(TranscriptFailed(item_id=command.item_id, revision=command.revision, message=message))

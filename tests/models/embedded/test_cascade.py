@@ -2,7 +2,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from models.embedded.engine import EmbeddedEngine
 from models.embedded.parts import ToolCall
 from models.embedded.reply import NO_ANSWER, NOT_HEARD
-from models.turn_based import TurnBasedSession
+from models.turn_based import MAX_REPLIES, TurnBasedSession
 from streaming.engine import (
     CancelReply,
     ChatMessage,
@@ -463,11 +463,21 @@ async def test_sessions_are_bounded_and_a_closed_one_makes_room(world: World) ->
 @scenario
 async def test_replies_at_once_are_bounded(world: World) -> None:
     async with world.talk() as session:
-        for number in range(5):
+        for number in range(MAX_REPLIES + 1):
             session.send(reply(f"r{number}"))
         await asyncio.sleep(10)
-    assert [event.response_id for event in world.of(ReplyFailed)] == ["r4"]  # type: ignore[union-attr]
-    assert len(world.of(ReplyEnded)) == 4
+    assert [event.response_id for event in world.of(ReplyFailed)] == [f"r{MAX_REPLIES}"]  # type: ignore[union-attr]
+    assert len(world.of(ReplyEnded)) == MAX_REPLIES
+
+
+@scenario
+async def test_a_function_that_gives_nothing_back_has_answered(world: World) -> None:
+    asked = ChatMessage(role="assistant", text=None, tool_call_id="c1", tool_call=("lights_on", "{}"))
+    answered = ChatMessage(role="tool", text="", tool_call_id="c1")
+    async with world.talk() as session:
+        session.send(replace(reply(), messages=(*reply().messages, asked, answered)))
+        await asyncio.sleep(10)
+    assert [message.role for message in world.chat.requests[0].messages] == ["user", "assistant", "tool"]
 
 
 @scenario

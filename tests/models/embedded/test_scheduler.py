@@ -192,6 +192,18 @@ async def test_a_session_with_too_many_jobs_is_refused_and_others_are_not(one_co
     assert await other == "ran"
 
 
+async def test_a_running_job_that_is_cancelled_counts_no_more_and_is_waited_for(one_core: Scheduler) -> None:
+    blocker, busy = await occupy(one_core)
+    busy.cancel()
+    others = [asyncio.create_task(one_core.run("busy", lambda job: None, needed_at=at(1))) for _ in range(3)]
+    await until_waiting(one_core, 3)
+    assert not busy.done()
+    blocker.go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await busy
+    await asyncio.gather(*others)
+
+
 async def test_an_error_in_the_work_comes_through(one_core: Scheduler) -> None:
     def fail(job: Job) -> None:
         raise EngineError("broken")
@@ -201,7 +213,7 @@ async def test_an_error_in_the_work_comes_through(one_core: Scheduler) -> None:
 
 
 async def test_close_ends_waiting_jobs_with_an_engine_error() -> None:
-    scheduler = Scheduler(workers=1, max_sessions=2)
+    scheduler = Scheduler(workers=1, max_sessions=2, jobs_per_session=3)
     blocker, busy = await occupy(scheduler)
     waiting = asyncio.create_task(scheduler.run("s", lambda job: None, needed_at=at(1)))
     await until_waiting(scheduler, 1)
