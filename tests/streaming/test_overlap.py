@@ -1,0 +1,197 @@
+import pytest
+
+from streaming.client_events import (
+    ClearAudio,
+    ClientEvent,
+    CommitAudio,
+    CreateResponse,
+    DeleteItem,
+    TruncateItem,
+    UpdateSession,
+)
+from streaming.config import AudioConfig, AudioInput, ServerVad, SessionConfig
+from streaming.core import MS, SessionOptions
+from streaming.engine import Transcribe, TranscriptFailed
+from streaming.observations import BargeInMeasured
+from streaming.server_events import (
+    AudioCommitted,
+    AudioDelta,
+    BargeInProgress,
+    ItemTruncated,
+    OutputItemDone,
+    ResponseCreated,
+    SpeechStarted,
+)
+from tests.streaming.simulation import PCM, Script, Simulation, reply_level, reply_under_way, transcript, turn
+
+EXTENDED = SessionOptions(extensions=True)
+SEMANTIC_OFF = {"type": "semantic_vad", "interrupt_response": False}
+
+
+def detection(setting: dict[str, object] | None) -> UpdateSession:
+    return UpdateSession(session={"audio": {"input": {"turn_detection": setting}}})
+
+
+def phases(sim: Simulation) -> list[str]:
+    return [progress.phase for progress in sim.of(BargeInProgress)]
+
+
+def outcomes(sim: Simulation) -> list[str]:
+    return [measured.outcome for measured in sim.of(BargeInMeasured)]
+
+
+def level(sim: Simulation) -> float:
+    """How loud the newest frame ends, beside the reply at full strength."""
+    delta = sim.of(AudioDelta)[-1]
+    return float(PCM.decode(delta.delta)[-1]) / reply_level(delta.response_id)
+
+
+def overlap(options: SessionOptions | None = None, *, seconds: float = 8.0) -> Simulation:
+    """Somebody has begun to speak over a reply."""
+    sim = reply_under_way(script=Script(seconds=seconds), options=options)
+    sim.script.words = "stop that please"
+    sim.speak(200)
+    return sim
+
+
+def test_an_utterance_that_is_not_judged_yet_is_joined_by_the_next() -> None:
+    """The endpointer's silence is shorter than the wait for the words."""
+    config = SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=ServerVad(silence_duration_ms=250))))
+    sim = Simulation(config=config, script=Script(words="stop", seconds=9.0, transcribe_ms=900))
+    turn(sim, speech=600, silence=3000)
+    sim.speak(380)
+    sim.silence(400)
+    sim.speak(600)
+    sim.silence(600)
+    assert outcomes(sim) == ["interrupted"]
+    assert 3200 < sim.of(SpeechStarted)[-1].audio_start_ms < 3400  # 300 ms before the first of the two
+    assert len(sim.of(AudioCommitted)) == 2
+    assert len(sim.of(Transcribe)[-1].audio) / 16_000 == pytest.approx(1.7, abs=0.2)
+
+
+def test_a_turn_that_was_over_before_it_was_judged_is_answered_at_the_judgement() -> None:
+    config = SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=ServerVad(silence_duration_ms=250))))
+    sim = Simulation(config=config, script=Script(words="stop", seconds=9.0, transcribe_ms=300))
+    turn(sim, speech=600, silence=3000)
+    sim.speak(380)
+    sim.silence(700)
+    (measured,) = sim.of(BargeInMeasured)
+    assert measured.outcome == "interrupted"
+    assert sim.times(AudioCommitted)[-1] == sim.times(ResponseCreated)[-1] == measured.decided
+
+
+def test_words_of_before_a_resumption_do_not_dismiss_what_follows() -> None:
+    sim = reply_under_way(script=Script(seconds=12.0, transcribe_ms=320))
+    sim.script.words = "okay"
+    sim.speak(260)
+    sim.silence(220)
+    sim.speak(300)
+    sim.script.words = "stop please"
+    sim.speak(1000)
+    sim.silence(1000)
+    assert outcomes(sim) == ["interrupted"]
+    assert sim.of(Transcribe)[-1].item_id == sim.of(AudioCommitted)[-1].item_id
+
+
+@pytest.mark.parametrize(("ms", "outcome"), [(300, "dismissed"), (640, "interrupted")])
+def test_words_that_cannot_be_found_leave_the_judgement_to_the_length(ms: int, outcome: str) -> None:
+    sim = reply_under_way()
+    sim.script.transcribe_ms = 60_000
+    asked = len(sim.of(Transcribe))
+    sim.speak(ms)
+    sim.silence(300)
+    for ask in sim.of(Transcribe)[asked:]:
+        sim.inject(TranscriptFailed(item_id=ask.item_id, revision=ask.revision, message="no"))
+    assert outcomes(sim) == [outcome]
+
+
+@pytest.mark.parametrize("ms", [120, 300])
+def test_a_microphone_that_stops_in_mid_overlap_does_not_leave_the_reply_soft(ms: int) -> None:
+    sim = reply_under_way()
+    sim.script.words = "mm-hmm"
+    sim.speak(ms)
+    sim.wait(400)
+    assert level(sim) == pytest.approx(0.2, abs=0.01)
+    sim.wait(2000)
+    assert outcomes(sim) == ["dismissed"]
+    assert level(sim) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("event", [CommitAudio(), ClearAudio(), detection(None), detection(SEMANTIC_OFF)])
+@pytest.mark.parametrize("options", [SessionOptions(), EXTENDED])
+def test_an_overlap_that_is_taken_away_lets_the_reply_play_on(event: ClientEvent, options: SessionOptions) -> None:
+    sim = overlap(options)
+    sim.send(event)
+    sim.silence(200)
+    assert phases(sim) == ["onset", "dismissed"] * options.extensions
+    assert outcomes(sim) == []
+    assert level(sim) == pytest.approx(1.0, abs=0.01)
+    assert sim.done() == []
+
+
+def test_a_client_is_told_that_the_reply_under_the_speech_has_ended() -> None:
+    sim = reply_under_way(options=EXTENDED, script=Script(seconds=4.0))
+    while sim.session.backlog > 0.5:
+        sim.silence(20)
+    sim.script.words = ""
+    sim.speak(700)
+    sim.silence(800)
+    assert [done.response.status for done in sim.done()][:1] == ["completed"]
+    assert phases(sim)[:2] == ["onset", "dismissed"]
+
+
+def test_interruptions_that_are_switched_off_in_mid_overlap_leave_an_ordinary_turn() -> None:
+    sim = overlap(seconds=6.0)
+    sim.send(detection(SEMANTIC_OFF))
+    sim.speak(1200)
+    sim.silence(900)
+    assert sim.done() == []
+    assert len(sim.of(AudioCommitted)) == 2
+    sim.silence(5000)
+    assert [done.response.status for done in sim.done()] == ["completed"]
+    assert len(sim.of(ResponseCreated)) == 2
+
+
+# --- what was heard --------------------------------------------------------------------------------------------------
+
+
+def nearly_heard() -> tuple[Simulation, str]:
+    """The reply has been sent whole; the client still plays its end."""
+    sim = Simulation(options=EXTENDED)
+    turn(sim, silence=200)
+    while not sim.done():
+        sim.silence(20)
+    return sim, sim.of(OutputItemDone)[0].item.id or ""
+
+
+def test_a_reply_that_the_client_has_truncated_is_not_cut_again() -> None:
+    sim, item_id = nearly_heard()
+    sim.send(TruncateItem(item_id=item_id, content_index=0, audio_end_ms=500))
+    kept = transcript(sim, item_id)
+    sim.speak(200)
+    assert len(sim.of(SpeechStarted)) == 2
+    assert [cut.audio_end_ms for cut in sim.of(ItemTruncated)] == [500]
+    assert transcript(sim, item_id) == kept == "It is"
+
+
+def test_a_reply_that_was_deleted_is_not_cut() -> None:
+    sim, item_id = nearly_heard()
+    sim.send(DeleteItem(item_id=item_id))
+    sim.speak(200)
+    assert len(sim.of(SpeechStarted)) == 2
+    assert sim.of(ItemTruncated) == []
+
+
+def test_a_reply_is_cut_once() -> None:
+    config = SessionConfig(
+        audio=AudioConfig(input=AudioInput(turn_detection=ServerVad(silence_duration_ms=60, create_response=False)))
+    )
+    sim = Simulation(config=config, options=SessionOptions(extensions=True, lead=1000 * MS))
+    sim.send(CreateResponse())
+    while not sim.done():
+        sim.silence(20)
+    for _ in range(2):
+        sim.speak(100)
+        sim.silence(160)
+    assert len(sim.of(SpeechStarted)) == 2
+    assert len(sim.of(ItemTruncated)) == 1
