@@ -31,7 +31,7 @@ from streaming.engine import (
     VoiceProbability,
 )
 from streaming.items import InputAudio, InputText, Message, OutputAudio
-from streaming.server_events import AudioDelta, ErrorEvent, ItemRetrieved, ResponseDone
+from streaming.server_events import AudioDelta, ErrorEvent, ItemRetrieved, NoticeCode, ResponseDone
 from streaming.session import Input, Session
 
 T = TypeVar("T")
@@ -82,6 +82,10 @@ class Simulation:
 
     def send(self, event: ClientEvent) -> None:
         self.inject(event)
+
+    def notify(self, code: NoticeCode, message: str) -> None:
+        self.session.notify(code, message)
+        self._drain()
 
     def speak(self, ms: int) -> None:
         self._stream(ms, loud=True)

@@ -62,6 +62,40 @@ def test_a_conversation_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         made.add(spoken("c"))
 
 
+def test_the_session_s_own_items_take_the_place_of_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ITEMS", 2)
+    made = conversation("a", "b")
+    made.keep_audio("a", PCM, bytes(400))
+    assert made.append(spoken("c", "c")) == "b"
+    assert order(made) == ["b", "c"]
+    assert "a" not in made
+
+
+def test_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_TEXT", 1000)
+    made = conversation("a")
+    long = Message(role="user", content=(InputText(text="x" * 800),), id="b")
+    made.add(long)
+    with pytest.raises(PeerError, match="1000 characters") as refused:
+        made.add(spoken("c", "y" * 100))
+    assert refused.value.code == "conversation_full"
+    made.delete("b")
+    made.add(spoken("c", "y" * 100))
+    made.append(long)
+    made.set_transcript("c", "y" * 300)
+    assert order(made) == ["x" * 800]  # what the session itself adds makes room
+    made.append(Message(role="user", content=(InputText(text=""),) * 20, id="d"))
+    assert "b" not in made
+
+
+def test_audio_of_an_item_that_is_not_there_is_not_kept() -> None:
+    made = conversation("a")
+    made.delete("a")
+    made.keep_audio("a", PCM, bytes(400))
+    made.add(spoken("a"))
+    assert made.with_audio("a", PCM) == spoken("a")
+
+
 def test_audio_is_shown_in_the_format_asked_for() -> None:
     made = conversation("a")
     made.keep_audio("a", PCM, bytes(48_000))
@@ -100,6 +134,16 @@ def test_what_was_deleted_stays_deleted() -> None:
     assert order(made) == ["b"]
     with pytest.raises(PeerError, match="no item 'a'"):
         made.get("a")
+
+
+def test_what_was_written_beside_speech_is_kept_while_its_words_are_not_known() -> None:
+    parts = (InputText(text="Translate:"), InputAudio(), InputText(text="to French"))
+    messages = as_messages((Message(role="user", content=parts, id="a"),))
+    assert [(m.role, m.text, m.item_id) for m in messages] == [
+        ("user", "Translate:", "a"),
+        ("user", None, "a"),
+        ("user", "to French", "a"),
+    ]
 
 
 def test_items_become_an_engine_s_context() -> None:

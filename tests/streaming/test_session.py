@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from streaming import conversation
 from streaming.audio import AudioFormat
 from streaming.client_events import (
     AppendAudio,
@@ -20,7 +21,16 @@ from streaming.client_events import (
     TruncateItem,
     UpdateSession,
 )
-from streaming.config import AudioConfig, AudioInput, SemanticVad, ServerVad, SessionConfig, Transcription
+from streaming.config import (
+    AudioConfig,
+    AudioInput,
+    FunctionTool,
+    NamedTool,
+    SemanticVad,
+    ServerVad,
+    SessionConfig,
+    Transcription,
+)
 from streaming.core import MS, SECOND, SessionOptions
 from streaming.engine import (
     CancelReply,
@@ -76,6 +86,8 @@ from tests.streaming.simulation import (
     transcript,
     turn,
 )
+
+NAMED = {"type": "function", "name": "f"}
 
 
 def tone(ms: int) -> bytes:
@@ -402,6 +414,46 @@ def test_a_truncation_keeps_the_words_that_were_heard() -> None:
     assert len(part.transcript) < 6
 
 
+def test_what_the_client_has_not_heard_stays_unheard() -> None:
+    sim = Simulation()
+    turn(sim, silence=4000)
+    item_id = sim.done()[0].response.output[0].id or ""
+    for milliseconds in (500, 1900):
+        sim.send(TruncateItem(item_id=item_id, content_index=0, audio_end_ms=milliseconds))
+    assert [cut.audio_end_ms for cut in sim.of(ItemTruncated)] == [500, 500]
+    assert transcript(sim, item_id) == "It is"
+
+
+def test_a_truncation_of_the_running_reply_is_what_its_end_says() -> None:
+    sim = reply_under_way()
+    item_id = next(delta.item_id for delta in sim.of(AudioDelta))
+    sim.send(TruncateItem(item_id=item_id, content_index=0, audio_end_ms=900))
+    (done,) = sim.done()
+    (item,) = done.response.output
+    assert isinstance(item, Message)
+    assert item.content == (OutputAudio(transcript=transcript(sim, item_id)),)
+    shown = sim.of(ItemRetrieved)[-1].item
+    assert isinstance(shown, Message)
+    assert isinstance(shown.content[0], OutputAudio)
+    assert len(shown.content[0].audio or b"") == 900 * 48
+
+
+def test_a_deleted_reply_leaves_no_audio_and_a_deleted_turn_no_words() -> None:
+    sim = Simulation(config=CAPTIONS, script=Script(seconds=3.0, transcribe_ms=900))
+    turn(sim, silence=900)
+    sim.send(DeleteItem(item_id=sim.of(AudioCommitted)[0].item_id))
+    reply_id = next(delta.item_id for delta in sim.of(AudioDelta))
+    sim.send(DeleteItem(item_id=reply_id))
+    sim.silence(4000)
+    assert [done.response.status for done in sim.done()] == ["completed"]
+    assert sim.of(TranscriptionCompleted) == []
+    sim.send(CreateItem(item=Message(role="assistant", content=(OutputAudio(transcript="x"),), id=reply_id)))
+    sim.send(RetrieveItem(item_id=reply_id))
+    (shown,) = sim.of(ItemRetrieved)
+    assert isinstance(shown.item, Message)
+    assert shown.item.content == (OutputAudio(transcript="x"),)
+
+
 def test_items_are_created_retrieved_and_deleted() -> None:
     sim = Simulation()
     say(sim, "second", "b")
@@ -530,6 +582,40 @@ def test_function_calls_travel() -> None:
             "item_not_found",
             "previous_item_id",
         ),
+        (
+            CreateItem(item=Message(role="user", content=(InputAudio(audio=tone(120_500)),)), event_id="e"),
+            "audio_too_long",
+            "item.content",
+        ),
+        (
+            CreateItem(item=Message(role="user", content=(InputAudio(audio=tone(20)),) * 2), event_id="e"),
+            "invalid_value",
+            "item.content",
+        ),
+        (UpdateSession(session={"tool_choice": NAMED}, event_id="e"), "invalid_value", "session.tool_choice"),
+        (
+            CreateResponse(response=ResponseParams(tool_choice=NamedTool(name="f")), event_id="e"),
+            "invalid_value",
+            "response.tool_choice",
+        ),
+        (
+            CreateResponse(response=ResponseParams(tools=(FunctionTool(name="f"),)), event_id="e"),
+            "invalid_value",
+            "response.tools",
+        ),
+        (
+            CreateResponse(response=ResponseParams(output_modalities=("audio", "text")), event_id="e"),
+            "invalid_value",
+            "response.output_modalities",
+        ),
+        (
+            CreateResponse(
+                response=ResponseParams(input=(Message(role="user", content=(InputAudio(audio=tone(20)),)),)),
+                event_id="e",
+            ),
+            "invalid_value",
+            "response.input",
+        ),
     ],
 )
 def test_a_bad_event_gets_its_error_and_the_session_goes_on(event: ClientEvent, code: str, param: str | None) -> None:
@@ -540,6 +626,49 @@ def test_a_bad_event_gets_its_error_and_the_session_goes_on(event: ClientEvent, 
     assert param is None or error.error.param == param
     turn(sim, silence=3000)
     assert [d.response.status for d in sim.done()] == ["completed"]
+
+
+def test_a_race_that_a_cancel_lost_is_told_in_words_that_livekit_knows() -> None:
+    sim = Simulation()
+    sim.send(CancelResponse())
+    (error,) = sim.of(ErrorEvent)
+    assert error.error.message.startswith("Cancellation failed")
+
+
+def test_an_id_that_the_session_has_promised_is_taken() -> None:
+    sim = Simulation(script=Script(first_audio_ms=500))
+    sim.speak(300)
+    say(sim, "mine", sim.of(SpeechStarted)[0].item_id)
+    sim.silence(500)
+    (start,) = sim.of(StartReply)
+    say(sim, "mine too", f"item_t_{int(start.response_id.rpartition('_')[2]) + 2}")
+    sim.silence(4000)
+    assert [code for code, _, _ in errors(sim)] == ["item_id_taken"] * 2
+    assert [done.response.status for done in sim.done()] == ["completed"]
+
+
+def test_the_session_names_nothing_as_the_client_has_done() -> None:
+    sim = Simulation()
+    for number in range(3, 9):
+        say(sim, "mine", f"item_t_{number}")
+    turn(sim, silence=3500)
+    turn(sim, silence=3500)
+    assert errors(sim) == []
+    ids = [event.item_id for event in sim.of(AudioCommitted)] + [d.response.output[0].id for d in sim.done()]
+    assert len(set(ids)) == 4
+    assert not set(ids) & {f"item_t_{number}" for number in range(3, 9)}
+
+
+def test_a_client_that_has_filled_the_conversation_is_still_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "MOST_ITEMS", 3)
+    sim = Simulation()
+    for number in range(4):
+        say(sim, "mine", f"mine_{number}")
+    turn(sim, silence=3500)
+    assert [code for code, _, _ in errors(sim)] == ["conversation_full"]
+    assert [done.response.status for done in sim.done()] == ["completed"]
+    sim.send(RetrieveItem(item_id="mine_0"))
+    assert errors(sim)[-1][0] == "item_retrieve_invalid_item_id"
 
 
 def test_a_refused_update_changes_nothing() -> None:
@@ -574,6 +703,24 @@ def test_the_voice_is_fixed_once_heard() -> None:
     assert sim.of(StartReply)[0].voice == "amy"
     sim.send(UpdateSession(session={"audio": {"output": {"voice": "joe"}}}, event_id="e"))
     assert errors(sim) == [("cannot_update_voice", "session.audio.output.voice", "e")]
+
+
+def test_the_voice_stays_fixed_after_a_reply_in_writing() -> None:
+    sim = Simulation(engine=replace(Simulation().engine, voices=("joe", "amy")))
+    turn(sim, silence=3000)
+    sim.send(CreateResponse(response=ResponseParams(output_modalities=("text",))))
+    sim.wait(500)
+    sim.send(UpdateSession(session={"audio": {"output": {"voice": "amy"}}}))
+    assert errors(sim) == [("cannot_update_voice", "session.audio.output.voice", None)]
+
+
+def test_usage_is_told_of_a_reply_that_was_stopped() -> None:
+    sim = Simulation(script=Script(first_audio_ms=2000))
+    turn(sim, silence=1500)
+    sim.send(CancelResponse())
+    (done,) = sim.done()
+    assert done.response.usage is not None
+    assert done.response.usage.total_tokens == 0
 
 
 def test_a_message_that_was_no_event_is_answered() -> None:
@@ -628,6 +775,16 @@ def test_late_events_of_other_responses_and_items_are_dropped() -> None:
     assert sim.types() == ["session.created"]
 
 
+def test_an_idle_session_ends_the_reply_that_it_is_closed_under() -> None:
+    sim = Simulation(config=MANUAL, options=SessionOptions(idle=2 * SECOND), script=Script(seconds=5.0))
+    say(sim, "hello")
+    sim.send(CreateResponse())
+    sim.wait(6000)
+    (done,) = sim.done()
+    assert done.response.status == "failed"
+    assert sim.types().index("response.done") < sim.types().index("CloseSession")
+
+
 def test_an_idle_session_is_closed() -> None:
     sim = Simulation(options=SessionOptions(idle=30 * SECOND))
     sim.wait(29_000)
@@ -658,6 +815,30 @@ def test_a_silent_user_is_asked_after() -> None:
     assert len(sim.of(IdleTimeout)) == 2
     assert "still there" in sim.of(StartReply)[1].instructions
     assert len(sim.of(ResponseCreated)) == 3
+
+
+def test_the_prompt_to_a_silent_user_is_not_an_answer_to_the_silence() -> None:
+    config = SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=ServerVad(idle_timeout_ms=3000))))
+    sim = Simulation(config=config)
+    turn(sim, silence=7000)
+    assert [(m.role, m.text) for m in sim.of(StartReply)[-1].messages] == [
+        ("user", "what time is it"),
+        ("assistant", sim.script.reply),
+    ]
+
+
+def test_silence_is_counted_from_the_user_s_own_turn_as_well() -> None:
+    setting = ServerVad(idle_timeout_ms=3000, create_response=False)
+    sim = Simulation(config=SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=setting))))
+    sim.send(CreateResponse())
+    sim.silence(4000)
+    sim.speak(2000)
+    spoken = sim.now
+    sim.silence(2800)
+    assert sim.of(IdleTimeout) == []
+    sim.silence(400)
+    (at,) = sim.times(IdleTimeout)
+    assert at - spoken == pytest.approx(3 * SECOND, abs=60 * MS)
 
 
 def test_transcripts_are_told_only_where_they_are_wanted() -> None:

@@ -29,10 +29,29 @@ from streaming.client_events import (
 from streaming.core import SessionOptions
 from streaming.engine import EngineLost, ReplyFailed, StartReply
 from streaming.items import InputText, Message
-from streaming.server_events import AudioDelta, ErrorEvent, ItemTruncated, ResponseCreated, ResponseDone
+from streaming.server_events import (
+    AudioDelta,
+    BargeInProgress,
+    ErrorEvent,
+    ItemTruncated,
+    ResponseCreated,
+    ResponseDone,
+)
 from streaming.session import Session
 from streaming.trace import Recorder, TraceError, replay
 from tests.streaming.simulation import PCM, Script, Simulation, reply_level
+
+EVENTS: dict[str, ClientEvent] = {
+    "commit": CommitAudio(),
+    "clear": ClearAudio(),
+    "create": CreateResponse(),
+    "beside": CreateResponse(response=ResponseParams(conversation="none", output_modalities=("text",))),
+    "taken": CreateItem(item=Message(role="user", content=(InputText(text="hello"),), id="item_t_5")),
+    "update": UpdateSession(session={"instructions": "Be brief."}),
+    "cancel": CancelResponse(),
+    "flush": ClearOutputAudio(),
+    "item": CreateItem(item=Message(role="user", content=(InputText(text="hello"),))),
+}
 
 WORDS = ["", "Mm-hmm.", "Stop.", "what time is it"]
 
@@ -43,10 +62,12 @@ steps = st.one_of(
     st.tuples(st.just("wait"), ms),
     st.tuples(st.just("words"), st.sampled_from(WORDS)),
     st.tuples(st.just("turn_end"), st.sampled_from([0.01, 0.4, 0.7, 0.99])),
-    st.tuples(st.just("send"), st.sampled_from(["commit", "clear", "create", "beside", "cancel", "flush", "item"])),
+    st.tuples(st.just("send"), st.sampled_from(sorted(EVENTS))),
     st.tuples(st.just("truncate"), st.integers(0, 3000)),
     st.tuples(st.just("delete"), st.integers(0, 3)),
     st.tuples(st.just("detection"), st.sampled_from(["server_vad", "semantic_vad", None])),
+    st.tuples(st.just("interrupts"), st.booleans()),
+    st.tuples(st.just("notify"), st.just(None)),
     st.tuples(st.just("garbage"), st.binary(max_size=5)),
     st.tuples(st.just("fail"), st.just(None)),
 )
@@ -57,16 +78,6 @@ scripts = st.builds(
     transcribe_ms=st.sampled_from([0, 120, 900]),
     first_audio_ms=st.sampled_from([0, 100, 700]),
 )
-
-EVENTS: dict[str, ClientEvent] = {
-    "commit": CommitAudio(),
-    "clear": ClearAudio(),
-    "create": CreateResponse(),
-    "beside": CreateResponse(response=ResponseParams(conversation="none", output_modalities=("text",))),
-    "cancel": CancelResponse(),
-    "flush": ClearOutputAudio(),
-    "item": CreateItem(item=Message(role="user", content=(InputText(text="hello"),))),
-}
 
 
 def run(sim: Simulation, plan: list[tuple[str, Any]]) -> None:
@@ -90,6 +101,11 @@ def run(sim: Simulation, plan: list[tuple[str, Any]]) -> None:
             case "detection":
                 setting = None if value is None else {"type": value}
                 sim.send(UpdateSession(session={"audio": {"input": {"turn_detection": setting}}}))
+            case "interrupts":
+                setting = {"type": "semantic_vad", "interrupt_response": value}
+                sim.send(UpdateSession(session={"audio": {"input": {"turn_detection": setting}}}))
+            case "notify":
+                sim.notify("session_expiring", "soon")
             case "garbage":
                 sim.send(AppendAudio(audio=value))
             case "fail":
@@ -111,6 +127,7 @@ def test_any_conversation_keeps_its_promises(plan: list[tuple[str, Any]], script
     sim = Simulation(script=script, options=SessionOptions(extensions=extensions), make=record)
     run(sim, plan)
     check_terminal_events(sim)
+    check_one_at_a_time(sim)
     check_audio(sim)
     assert replay(lines).outputs == len(sim.outputs)
 
@@ -128,6 +145,20 @@ def check_terminal_events(sim: Simulation) -> None:
             open_response.remove(output.response.id)
         elif (response_id := getattr(output, "response_id", None)) and isinstance(output, AudioDelta):
             assert response_id in open_response
+
+
+def check_one_at_a_time(sim: Simulation) -> None:
+    """The conversation has one reply at a time; each overlap that begins ends."""
+    beside = {o.response.id for o in sim.of(ResponseCreated) if o.response.output_modalities == ("text",)}
+    running = 0
+    for _, output in sim.outputs:
+        if isinstance(output, ResponseCreated | ResponseDone) and output.response.id not in beside:
+            running += 1 if isinstance(output, ResponseCreated) else -1
+            assert running in (0, 1)
+    phases = [progress.phase for progress in sim.of(BargeInProgress)]
+    assert all(phase == "onset" for phase in phases[::2])
+    assert all(phase != "onset" for phase in phases[1::2])
+    assert len(phases) % 2 == 0
 
 
 def check_audio(sim: Simulation) -> None:
