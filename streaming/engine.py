@@ -51,7 +51,8 @@ class ChatMessage:
     """One message of a conversation, as a reply's context.
 
     A spoken user turn whose words are not known yet has `text=None` and the `item_id` of a `Transcribe` that was sent
-    before; the engine waits for that transcript.
+    before; the engine waits for that transcript. A turn that proves to have no words is left out where the user's
+    message before it has had no answer yet.
     """
 
     role: Literal["user", "assistant", "system", "tool"]

@@ -116,14 +116,16 @@ class Reply(ReplyWork):
             text = message.text
             if text is None and message.tool_call is None:
                 text = await self._transcript(message) if message.item_id else ""
-            messages.append((message, text))
+            messages.append((message, text or ""))
         # A function may give nothing back: its call must not be left without an answer.
         known = tuple(
             _with_text(message, text)
             for message, text in messages
-            if text or message.tool_call or message.role == "tool"
+            if text.strip() or message.tool_call or message.role == "tool"
         )
-        if messages and messages[-1][0].role == "user" and not (messages[-1][1] or "").strip():
+        not_heard = bool(messages) and messages[-1][0].role == "user" and not messages[-1][1].strip()
+        # A cough may have cut short the answer to the turn before it, which still waits for one.
+        if not_heard and not (known and known[-1].role in ("user", "tool")):
             return _say(NOT_HEARD)
         request = ChatRequest(
             session_id=self._session_id,

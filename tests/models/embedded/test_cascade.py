@@ -496,6 +496,20 @@ async def test_closing_a_session_stops_its_work_and_ends_its_events(world: World
 
 
 @scenario
+async def test_a_cough_after_a_turn_that_has_no_answer_yet_leaves_that_to_be_answered(world: World) -> None:
+    world.ears.words = ""
+    async with world.talk() as session:
+        session.send(transcribe(item_id="cough"))
+        cough = ChatMessage(role="user", text=None, item_id="cough")
+        command = reply(text="what is new")
+        session.send(replace(command, messages=(*command.messages, cough)))
+        await asyncio.sleep(10)
+    assert world.text != NOT_HEARD
+    (request,) = world.chat.requests
+    assert [message.text for message in request.messages] == ["what is new"]
+
+
+@scenario
 async def test_a_turn_that_was_never_sent_counts_as_not_heard(world: World) -> None:
     async with world.talk() as session:
         session.send(reply(text=None))
