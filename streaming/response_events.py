@@ -193,8 +193,9 @@ class ResponseEvents:
     def _complete(self, item: Item, index: int) -> None:
         self._out.send(OutputItemDone(response_id=self._plan.response_id, output_index=index, item=item))
         if self._conversation is not None and item.id is not None and item.id in self._conversation:
-            self._conversation.put(item)
-            self._out.send(ItemDone(item=item, previous_item_id=self._conversation.before(item.id)))
+            previous = self._conversation.before(item.id)
+            self._conversation.put(item)  # which may take the place of the oldest, and that be this very item
+            self._out.send(ItemDone(item=item, previous_item_id=previous))
 
     def _response(self, status: Literal["in_progress", "completed", "cancelled", "failed", "incomplete"]) -> Response:
         return Response(

@@ -88,6 +88,41 @@ def test_a_backchannel_that_goes_on_is_asked_about_again_at_its_end() -> None:
     assert speech.judge.words("Yeah, right") is Judgement.DISMISS
 
 
+def test_words_of_speech_that_goes_on_dismiss_nothing() -> None:
+    speech = Speech()
+    assert speech.feed("xxxxxxxxx......") == [Judgement.ASK]
+    assert speech.feed("x") == []
+    assert speech.judge.words("Okay") is Judgement.WAIT
+    assert speech.feed("......") == [Judgement.ASK]
+    assert speech.judge.words("Okay") is Judgement.DISMISS
+
+
+@pytest.mark.parametrize(
+    ("pattern", "judgement"),
+    [
+        ("xxxxxxxxx......", Judgement.DISMISS),
+        ("x" * 14, Judgement.INTERRUPT),
+        ("x" * 14 + "......", Judgement.INTERRUPT),
+    ],
+)
+def test_words_that_could_not_be_found_leave_it_to_the_length(pattern: str, judgement: Judgement) -> None:
+    speech = Speech()
+    assert speech.feed(pattern)[0] is Judgement.ASK
+    assert speech.judge.words(None) is judgement
+
+
+@pytest.mark.parametrize(("pattern", "judgement"), [("xxx", Judgement.DISMISS), ("xxxxxxxx", Judgement.ASK)])
+def test_a_microphone_that_stops_is_silent_after_a_while(pattern: str, judgement: Judgement) -> None:
+    speech = Speech()
+    assert speech.feed(pattern) == []
+    stalled = speech.judge.timeout()
+    assert stalled == speech.now + RULE.stall
+    assert speech.judge.judge(now=stalled - 1) is Judgement.WAIT
+    assert speech.judge.judge(now=stalled) is judgement
+    if judgement is Judgement.ASK:
+        assert speech.judge.timeout() == stalled + RULE.patience
+
+
 def test_speech_that_lasts_interrupts_whatever_it_says() -> None:
     assert Speech().feed("x" * 30) == [Judgement.ASK, Judgement.INTERRUPT]
 

@@ -1,6 +1,7 @@
 import pytest
 
 from streaming.client_events import (
+    CancelResponse,
     ClearAudio,
     ClientEvent,
     CommitAudio,
@@ -172,6 +173,17 @@ def test_a_reply_that_the_client_has_truncated_is_not_cut_again() -> None:
     assert len(sim.of(SpeechStarted)) == 2
     assert [cut.audio_end_ms for cut in sim.of(ItemTruncated)] == [500]
     assert transcript(sim, item_id) == kept == "It is"
+
+
+def test_a_reply_that_was_cancelled_is_not_cut_again() -> None:
+    sim = reply_under_way(options=EXTENDED)
+    sim.send(CancelResponse())
+    item_id = sim.done()[0].response.output[0].id or ""
+    kept = transcript(sim, item_id)
+    sim.speak(200)
+    assert len(sim.of(SpeechStarted)) == 2
+    assert sim.of(ItemTruncated) == []
+    assert transcript(sim, item_id) == kept
 
 
 def test_a_reply_that_was_deleted_is_not_cut() -> None:

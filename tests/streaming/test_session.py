@@ -671,6 +671,19 @@ def test_a_client_that_has_filled_the_conversation_is_still_answered(monkeypatch
     assert errors(sim)[-1][0] == "item_retrieve_invalid_item_id"
 
 
+def test_a_reply_that_finds_no_room_is_told_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "MOST_TEXT", 300)
+    sim = Simulation(config=MANUAL)
+    sim.send(CreateResponse())
+    sim.wait(500)
+    say(sim, "x" * 200)
+    sim.wait(3000)
+    (done,) = sim.done()
+    assert done.response.status == "completed"
+    sim.send(RetrieveItem(item_id=done.response.output[0].id or ""))
+    assert errors(sim) == [("item_retrieve_invalid_item_id", "item_id", None)]
+
+
 def test_a_refused_update_changes_nothing() -> None:
     sim = Simulation()
     sim.send(UpdateSession(session={"instructions": "new", "audio": {"output": {"voice": "zed"}}}))
