@@ -425,17 +425,18 @@ def test_what_the_client_has_not_heard_stays_unheard() -> None:
 
 
 def test_a_truncation_of_the_running_reply_is_what_its_end_says() -> None:
-    sim = reply_under_way()
+    sim = reply_under_way(Script(seconds=4.0))
     item_id = next(delta.item_id for delta in sim.of(AudioDelta))
-    sim.send(TruncateItem(item_id=item_id, content_index=0, audio_end_ms=900))
+    sim.send(TruncateItem(item_id=item_id, content_index=0, audio_end_ms=400))
     (done,) = sim.done()
     (item,) = done.response.output
     assert isinstance(item, Message)
-    assert item.content == (OutputAudio(transcript=transcript(sim, item_id)),)
+    assert item.content == (OutputAudio(transcript="It"),)
+    assert transcript(sim, item_id) == "It"
     shown = sim.of(ItemRetrieved)[-1].item
     assert isinstance(shown, Message)
     assert isinstance(shown.content[0], OutputAudio)
-    assert len(shown.content[0].audio or b"") == 900 * 48
+    assert len(shown.content[0].audio or b"") == 400 * 48
 
 
 def test_a_deleted_reply_leaves_no_audio_and_a_deleted_turn_no_words() -> None:

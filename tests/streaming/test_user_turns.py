@@ -79,6 +79,16 @@ def test_a_response_that_the_client_creates_replaces_the_guess() -> None:
     assert len(sim.done()) == 2  # the client's, then the turn's own
 
 
+def test_a_response_that_came_and_went_is_known_to_the_turn_s_own() -> None:
+    sim = guessing()
+    sim.send(CreateResponse(response=ResponseParams(output_modalities=("text",))))
+    sim.silence(600)
+    assert [done.response.status for done in sim.done()] == ["completed"]
+    reply = sim.of(StartReply)[-1]
+    assert [confirm.response_id for confirm in sim.of(ConfirmReply)] == [reply.response_id]
+    assert [message.text for message in reply.messages] == ["my name is Ada", sim.script.reply, None]
+
+
 def test_a_response_beside_the_conversation_leaves_the_guess() -> None:
     sim = guessing()
     sim.send(CreateResponse(response=ResponseParams(conversation="none", output_modalities=("text",))))
