@@ -205,6 +205,10 @@ def reply_level(response_id: str) -> float:
 # --- what many tests do
 
 
+def tone(ms: int) -> bytes:
+    return PCM.encode(np.full(24 * ms, 0.1, dtype=np.float32))
+
+
 def say(sim: Simulation, text: str, item_id: str = "mine") -> None:
     content = (InputText(text=text),)
     sim.send(CreateItem(item=Message(role="user", content=content, id=item_id)))

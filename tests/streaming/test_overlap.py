@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from streaming.client_events import (
@@ -10,10 +11,24 @@ from streaming.client_events import (
     TruncateItem,
     UpdateSession,
 )
-from streaming.config import AudioConfig, AudioInput, ServerVad, SessionConfig
+from streaming.config import (
+    AudioConfig,
+    AudioInput,
+    SemanticVad,
+    ServerVad,
+    SessionConfig,
+)
 from streaming.core import MS, SessionOptions
-from streaming.engine import Transcribe, TranscriptFailed
-from streaming.observations import BargeInMeasured
+from streaming.engine import (
+    CancelReply,
+    StartReply,
+    Transcribe,
+    TranscriptFailed,
+)
+from streaming.observations import (
+    BargeInMeasured,
+    Underrun,
+)
 from streaming.server_events import (
     AudioCommitted,
     AudioDelta,
@@ -23,7 +38,15 @@ from streaming.server_events import (
     ResponseCreated,
     SpeechStarted,
 )
-from tests.streaming.simulation import PCM, Script, Simulation, reply_level, reply_under_way, transcript, turn
+from tests.streaming.simulation import (
+    PCM,
+    Script,
+    Simulation,
+    reply_level,
+    reply_under_way,
+    transcript,
+    turn,
+)
 
 EXTENDED = SessionOptions(extensions=True)
 SEMANTIC_OFF = {"type": "semantic_vad", "interrupt_response": False}
@@ -53,6 +76,140 @@ def overlap(options: SessionOptions | None = None, *, seconds: float = 8.0) -> S
     sim.script.words = "stop that please"
     sim.speak(200)
     return sim
+
+
+def test_an_interruption_ducks_then_stops_within_a_frame() -> None:
+    sim = reply_under_way()
+    sim.script.words = "stop that please"
+    onset = sim.now
+    sim.speak(1200)
+    (measured,) = sim.of(BargeInMeasured)
+    assert measured.outcome == "interrupted"
+    assert measured.ducked is not None
+    assert measured.last_frame is not None
+    assert measured.onset - onset <= 64 * MS
+    assert measured.ducked - measured.onset <= 100 * MS
+    assert measured.last_frame - measured.decided <= 40 * MS
+    assert max(sim.times(AudioDelta)) <= measured.decided
+    (done,) = sim.done()
+    assert done.response.status == "cancelled"
+    assert done.response.status_details is not None
+    assert done.response.status_details.reason == "turn_detected"
+    assert [c.response_id for c in sim.of(CancelReply)] == [done.response.id]
+
+
+def test_after_an_interruption_the_conversation_holds_what_was_heard() -> None:
+    sim = reply_under_way()
+    sim.script.words = "stop that please"
+    sim.speak(1200)
+    sim.silence(700)
+    heard = sim.of(StartReply)[-1].messages[1].text
+    full = sim.script.reply
+    assert heard
+    assert full.startswith(heard)
+    assert len(heard) < len(full) / 2
+
+
+@pytest.mark.parametrize(("ms", "words"), [(120, ""), (400, "Mm-hmm."), (300, "Yeah, right.")])
+def test_a_cough_or_an_mm_hmm_does_not_stop_the_reply(ms: int, words: str) -> None:
+    sim = reply_under_way()
+    sim.script.words = words
+    commits = len(sim.of(AudioCommitted))
+    sim.speak(ms)
+    sim.silence(8000)
+    assert [m.outcome for m in sim.of(BargeInMeasured)] == ["dismissed"]
+    assert [d.response.status for d in sim.done()] == ["completed"]
+    assert len(sim.of(AudioCommitted)) == commits
+    assert len(sim.of(SpeechStarted)) == 1
+    assert sim.of(Underrun) == []
+    levels = {round(float(PCM.decode(d.delta)[-1]), 3) for d in sim.of(AudioDelta)}
+    full = round(reply_level("resp_t_1"), 3)
+    assert full in levels
+    assert min(levels) == pytest.approx(full * 0.2, abs=0.002)
+    assert round(float(PCM.decode(sim.of(AudioDelta)[-1].delta)[-1]), 3) == full
+
+
+def test_one_word_that_means_something_stops_the_reply_and_is_answered() -> None:
+    sim = reply_under_way()
+    sim.script.words = "Stop."
+    sim.speak(300)
+    sim.silence(1000)
+    assert [m.outcome for m in sim.of(BargeInMeasured)] == ["interrupted"]
+    assert [d.response.status for d in sim.done()][:1] == ["cancelled"]
+    assert len(sim.of(ResponseCreated)) == 2
+
+
+def test_speech_is_told_only_once_it_is_an_interruption() -> None:
+    sim = reply_under_way()
+    before = len(sim.of(SpeechStarted))
+    sim.script.words = "Stop."
+    sim.speak(200)
+    assert len(sim.of(SpeechStarted)) == before
+    sim.silence(800)
+    assert len(sim.of(SpeechStarted)) == before + 1
+    names = sim.types()
+    assert names.index("CancelReply") > names.index("input_audio_buffer.speech_started")
+
+
+def test_a_client_that_ducks_by_itself_is_told_each_moment() -> None:
+    sim = reply_under_way(options=SessionOptions(extensions=True))
+    sim.script.words = "mm-hmm"
+    sim.speak(400)
+    sim.silence(600)
+    sim.script.words = "wait a second"
+    sim.speak(1200)
+    assert [p.phase for p in sim.of(BargeInProgress)] == ["onset", "dismissed", "onset", "decided"]
+    frames = np.concatenate([PCM.decode(delta.delta) for delta in sim.of(AudioDelta)])
+    assert float(frames.min()) > 0.09
+
+
+def test_a_user_who_goes_on_before_the_reply_is_heard_takes_the_turn_back() -> None:
+    sim = Simulation(script=Script(first_audio_ms=900))
+    sim.speak(800)
+    sim.silence(440)
+    assert len(sim.of(ResponseCreated)) == 1
+    assert sim.of(AudioDelta) == []
+    sim.speak(400)
+    assert [d.response.status for d in sim.done()] == ["cancelled"]
+    assert sim.of(BargeInMeasured) == []
+
+
+@pytest.mark.parametrize("extensions", [False, True])
+def test_speech_over_the_last_of_a_reply_cuts_what_was_not_heard(extensions: bool) -> None:
+    sim = Simulation(options=SessionOptions(extensions=extensions))
+    turn(sim, silence=200)
+    while not sim.done():
+        sim.silence(20)
+    sim.speak(200)
+    kept = transcript(sim, sim.done()[0].response.output[0].id)
+    assert "It is noon." in kept
+    assert not kept.endswith("walk.")
+    cuts = [cut.audio_end_ms for cut in sim.of(ItemTruncated)]
+    assert len(cuts) == extensions  # a stock client expects it only as an answer
+    assert all(1600 <= cut < 2000 for cut in cuts)
+
+
+def test_where_a_reply_may_not_be_interrupted_the_turn_is_answered_after_it() -> None:
+    config = SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=SemanticVad(interrupt_response=False))))
+    sim = Simulation(config=config, script=Script(seconds=4.0))
+    turn(sim, silence=600)
+    turn(sim, speech=800, silence=1200)
+    assert len(sim.of(AudioCommitted)) == 2
+    assert len(sim.of(ResponseCreated)) == 1
+    sim.silence(3000)
+    assert [d.response.status for d in sim.done()] == ["completed"]
+    assert len(sim.of(ResponseCreated)) == 2
+
+
+def test_a_reply_that_ends_under_the_user_s_speech_leaves_an_ordinary_turn() -> None:
+    sim = Simulation(script=Script(seconds=2.0))
+    turn(sim, silence=1700)
+    assert sim.session.backlog < 0.4
+    sim.script.words = ""
+    sim.speak(600)
+    sim.silence(800)
+    assert next(d.response.status for d in sim.done()) == "completed"
+    assert len(sim.of(AudioCommitted)) == 2
 
 
 def test_an_utterance_that_is_not_judged_yet_is_joined_by_the_next() -> None:
