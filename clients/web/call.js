@@ -5,6 +5,7 @@ import { parseServerParts } from "./latency.js";
 import { Microphone } from "./microphone.js";
 import { WIRE_RATE } from "./pcm.js";
 import { Playout } from "./playout.js";
+import { noticeText } from "./problems.js";
 
 const ROUND_TRIPS_KEPT = 5;
 const ROUND_TRIPS_AT_FIRST = 3;
@@ -16,7 +17,7 @@ const MAY_FAIL = "may-fail";
  * @property {(event: import("./state.js").Event) => void} onState
  * @property {(softly: boolean) => void} onDuck  the reply plays softly, or at full level again
  * @property {(turn: import("./latency.js").Turn) => void} onTurn  a turn's latency is known
- * @property {(text: string) => void} onNotice  something did not work, and the call goes on
+ * @property {(text: string) => void} onNotice  something to know, and the call goes on
  * @property {(problem: Error) => void} onEnd  the call is over, and not because `close` was called
  *
  * @typedef {{id: string, items: Set<string>, done: boolean, typed: boolean}} Reply
@@ -208,7 +209,7 @@ export class Call {
     "response.output_text.delta": (call, event) => call.#onWords(event),
     "response.done": (call, { response }) => call.#onReplyDone(response),
     "muse.barge_in": (call, event) => call.#onBargeIn(event),
-    "muse.notice": (call, { message }) => call.#listener.onNotice(message),
+    "muse.notice": (call, event) => call.#listener.onNotice(noticeText(event)),
     error: (call, { error }) => call.#onError(error),
   };
 

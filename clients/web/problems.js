@@ -42,6 +42,22 @@ export const problems = Object.freeze({
   unknown: () => new Problem("Something unexpected happened", "Try again, or reload the page."),
 });
 
+/** @type {Record<string, string>} */
+const NOTICES = {
+  session_expiring: "This call has almost reached its time limit and will end soon.",
+  session_expired: "This call has reached its time limit.",
+  session_idle: "The call has ended because nothing was said for a while.",
+  server_restarting: "The server is about to restart. Muse finishes this turn, then the call ends.",
+};
+
+/**
+ * @param {{code: string, message: string}} notice what the server lets the user know, though nothing is wrong
+ * @returns {string}
+ */
+export function noticeText({ code, message }) {
+  return NOTICES[code] ?? message;
+}
+
 /**
  * @param {unknown} error from getUserMedia
  * @returns {Problem}

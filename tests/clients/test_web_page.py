@@ -327,21 +327,28 @@ def test_a_key_is_asked_for_only_when_the_server_wants_one(visit: Visit, asker: 
     assert muse.page.evaluate("localStorage.length") == 0
 
 
+def test_an_error_event_is_shown_and_the_call_goes_on(visit: Visit, asker: Browser, fake: FakeServer) -> None:
+    muse = visit(asker)
+    muse.talk()
+    muse.state("listening")
+    fake.tell({"type": "error", "error": {"type": "x", "message": "You sent too much.", "event_id": None}})
+    expect(muse.page.locator("#notice")).to_have_text("You sent too much.")
+    muse.state("muse-speaking")
+
+
 @pytest.mark.parametrize(
-    "event",
-    [
-        {"type": "error", "error": {"type": "x", "message": "You sent too much.", "event_id": None}},
-        {"type": "muse.notice", "code": "session_expiring", "message": "You sent too much."},
-    ],
+    ("code", "words"),
+    [("session_expiring", "almost reached its time limit"), ("server_restarting", "about to restart")],
 )
-def test_an_error_or_a_notice_is_shown_and_the_call_goes_on(
-    visit: Visit, asker: Browser, fake: FakeServer, event: dict[str, object]
+def test_a_notice_is_told_politely_and_the_call_goes_on(
+    visit: Visit, asker: Browser, fake: FakeServer, code: str, words: str
 ) -> None:
     muse = visit(asker)
     muse.talk()
     muse.state("listening")
-    fake.tell(event)
-    expect(muse.page.locator("#notice")).to_have_text("You sent too much.")
+    fake.tell({"type": "muse.notice", "code": code, "message": "for developers"})
+    expect(muse.page.get_by_role("status").filter(has_text=words)).to_be_visible()
+    expect(muse.page.get_by_role("alert")).to_be_hidden()
     muse.state("muse-speaking")
 
 
