@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, WebSocket
 from starlette.datastructures import MutableHeaders
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -67,6 +67,20 @@ NOT_RECORDED = "Nothing is recorded."
 RECORDED = "This server records what is said."
 
 
+class _Files(StaticFiles):
+    """The page's files. Its first page is `index`, by whatever path it is asked for."""
+
+    def __init__(self, directory: Path, index: str) -> None:
+        super().__init__(directory=directory)
+        self._index = index
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The file at `path`, which is normalised."""
+        if path in (".", "index.html") and scope["method"] in ("GET", "HEAD"):
+            return HTMLResponse(self._index)
+        return await super().get_response(path, scope)
+
+
 def add_page(app: FastAPI, *, recording: bool, directory: Path = PAGE) -> None:
     """Serve `directory` at `/`; its first page tells whether conversations are recorded.
 
@@ -76,13 +90,8 @@ def add_page(app: FastAPI, *, recording: bool, directory: Path = PAGE) -> None:
     if recording:
         index = index.replace(NOT_RECORDED, RECORDED)
 
-    @app.get("/", include_in_schema=False)
-    @app.get("/index.html", include_in_schema=False)
-    async def first_page() -> HTMLResponse:
-        return HTMLResponse(index)
-
     @app.websocket("/{path:path}")
     async def nowhere(socket: WebSocket) -> None:
         await socket.send_denial_response(error_response(404, "not_found", "Not Found"))
 
-    app.mount("/", StaticFiles(directory=directory, html=True))
+    app.mount("/", _Files(directory, index))
