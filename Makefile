@@ -36,8 +36,8 @@ models: .venv/.base  ## Fetch the embedded models, about 250 MB, once.
 
 test-setup: .venv/.dev models .venv-pipecat/.installed  ## Set up what the tests need beyond the code.
 	$(BIN)/python -m models fetch whisper-base
+	@sh tests/install_packages.sh
 	$(BIN)/python -m benchmarks.fetch_recordings
-	@sh tests/install_chromium.sh
 
 clean:  ## Remove every environment, model and test recording.
 	rm -rf .venv .venv-pipecat .models .testdata .cache
