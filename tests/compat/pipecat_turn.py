@@ -52,6 +52,7 @@ class Seen:
     audio_seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
     unsaid: int = 0
+    turns: int = 1
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -81,7 +82,7 @@ class Watch(FrameProcessor):  # type: ignore[misc]
                 seen.reply.append(frame.text)
             case TTSAudioRawFrame():
                 seen.audio_seconds += len(frame.audio) / 2 / frame.sample_rate
-            case LLMFullResponseEndFrame() if not seen.unsaid:
+            case LLMFullResponseEndFrame() if not seen.unsaid and len(seen.user) >= seen.turns:
                 seen.over.set()
 
 
@@ -112,7 +113,7 @@ def read(path: str) -> tuple[bytes, int]:
 
 async def converse(url: str, paths: list[str]) -> dict[str, Any]:
     """All the turns."""
-    seen = Seen(unsaid=len(paths))
+    seen = Seen(unsaid=len(paths), turns=len(paths))
     heard = AudioInput(transcription=InputAudioTranscription(), turn_detection=SemanticTurnDetection())
     properties = SessionProperties(audio=AudioConfiguration(input=heard), instructions="Answer in one sentence.")
     service = OpenAIRealtimeLLMService(
@@ -148,6 +149,7 @@ async def converse(url: str, paths: list[str]) -> dict[str, Any]:
     await asyncio.gather(runner.run(), talk())
     return {
         "user": " ".join(seen.user),
+        "turns": len(seen.user),
         "reply": "".join(seen.reply),
         "audio_seconds": seen.audio_seconds,
         "context": context.get_messages(),

@@ -43,9 +43,8 @@ def test_pipecat_interrupts_a_reply(server: str, recording: Path) -> None:
     """pipecat takes any error for fatal, and truncates the reply by its own clock: neither may get in the way."""
     seen = converse(server, recording, recording)
     assert seen["errors"] == []
-    roles = [message["role"] for message in seen["context"]]
-    assert roles.count("user") >= 2
-    assert roles[-1] == "assistant"
+    assert seen["turns"] >= 2
+    assert seen["context"][-1]["role"] == "assistant"
 
 
 def test_pipecats_environment_has_no_torch() -> None:
