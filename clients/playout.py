@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NS = 1_000_000_000
+from streaming.audio import NS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,26 +78,16 @@ class ResponseEvents:
     def text(self, delta: str) -> None:
         """More words: of the reply, or of what is spoken."""
         self._open()
-        if self._plan.speaks:
-            self._out.send(
-                AudioTranscriptDelta(
-                    response_id=self._plan.response_id,
-                    item_id=self._plan.item_id,
-                    output_index=self._message_index,
-                    content_index=0,
-                    delta=delta,
-                )
+        kind = AudioTranscriptDelta if self._plan.speaks else TextDelta
+        self._out.send(
+            kind(
+                response_id=self._plan.response_id,
+                item_id=self._plan.item_id,
+                output_index=self._message_index,
+                content_index=0,
+                delta=delta,
             )
-        else:
-            self._out.send(
-                TextDelta(
-                    response_id=self._plan.response_id,
-                    item_id=self._plan.item_id,
-                    output_index=self._message_index,
-                    content_index=0,
-                    delta=delta,
-                )
-            )
+        )
 
     def audio(self, data: bytes) -> None:
         """The next frame."""

@@ -28,7 +28,7 @@ from streaming.client_events import (
 )
 from streaming.config import ServerVad, SessionConfig
 from streaming.conversation import Conversation
-from streaming.core import SECOND, Core, Outbox, Output, SessionOptions
+from streaming.core import MS, SECOND, Core, Outbox, Output, SessionOptions
 from streaming.engine import (
     DetectorEvent,
     EngineEvent,
@@ -326,7 +326,7 @@ class Session:
         quiet_since = self._quiet_since()
         if quiet_since is None or self._turns.speaking or self._idle_counted_from == quiet_since:
             return None
-        return quiet_since + setting.idle_timeout_ms * 1_000_000
+        return quiet_since + setting.idle_timeout_ms * MS
 
     def _quiet_since(self) -> int | None:
         """When the latest reply had been heard out, or the user's latest turn had ended, whichever was later."""

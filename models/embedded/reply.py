@@ -22,6 +22,7 @@ from models.embedded.parts import (
 from models.embedded.spoken import SpokenText
 from models.tasks import gather_all
 from models.turn_based import Emit, ReplyWork
+from streaming.audio import NS
 from streaming.engine import (
     ChatMessage,
     ReplyAudio,
@@ -32,8 +33,6 @@ from streaming.engine import (
     Stage,
     StartReply,
 )
-
-NS = 1_000_000_000
 
 NOT_HEARD = "Sorry, I didn't catch that."
 NO_ANSWER = "Sorry, I have no answer to that."
