@@ -14,6 +14,7 @@ from typing import Protocol, assert_never
 
 from models.event_queue import EventQueue
 from streaming.engine import (
+    Begin,
     CancelReply,
     ConfirmReply,
     EngineCommand,
@@ -108,7 +109,7 @@ class TurnBasedSession:
                     reply.confirm()
             case CancelReply():
                 self._cancel(command.response_id)
-            case HearAudio():
+            case Begin() | HearAudio():
                 pass  # a turn-based engine is given whole turns
             case _:
                 assert_never(command)

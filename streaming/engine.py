@@ -10,7 +10,7 @@ user's audio (`HearAudio`) and speaks when it will.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -37,6 +37,7 @@ class EngineInfo:
     input_rate: int
     output_rate: int
     duplex: bool = False
+    transcribes: bool = True  # whether it finds the words of the user's turns
     voices: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("en",)
     tools: bool = False
@@ -108,13 +109,21 @@ class CancelReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """What a duplex engine is told before it hears anything: once, before the first `HearAudio`."""
+
+    instructions: str
+    voice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HearAudio:
     """The next of the user's audio for a duplex engine, at `EngineInfo.input_rate`, contiguous."""
 
     audio: Samples
 
 
-EngineCommand = Transcribe | StartReply | ConfirmReply | CancelReply | HearAudio
+EngineCommand = Transcribe | StartReply | ConfirmReply | CancelReply | Begin | HearAudio
 
 # --- events from an engine -------------------------------------------------------------------------------------------
 
@@ -202,6 +211,30 @@ class ReplyFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrameTimes:
+    """What one frame's way through a duplex engine took, in ns: waiting for the batch, then the parts of its step."""
+
+    queue: int = 0
+    encode: int = 0
+    model: int = 0
+    decode: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speech:
+    """The next of what a duplex engine says, at `EngineInfo.output_rate`: as long as what it heard, silence included.
+
+    `text` are the words that begin in it, exactly as they join on; `heard` is how many samples of the user's audio the
+    engine had been given when it said this.
+    """
+
+    audio: Samples
+    text: str = ""
+    heard: int = 0
+    times: FrameTimes = FrameTimes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLost:
     """The engine is gone; nothing more will come."""
 
@@ -217,6 +250,7 @@ EngineEvent = (
     | ReplyToolCall
     | ReplyEnded
     | ReplyFailed
+    | Speech
     | EngineLost
 )
 
@@ -319,16 +353,3 @@ class TurnDetector(Protocol):
 
     async def close(self) -> None:
         """Release the model, when no conversation is left."""
-
-
-class Codec(Protocol):
-    """A neural audio codec's streaming half for one session, such as Mimi (24 kHz, 12.5 frames a second)."""
-
-    frame_samples: int
-    codebooks: int
-
-    def encode(self, frame: Samples) -> npt.NDArray[np.int32]:
-        """One frame of audio, shape (frame_samples,), to its codes, shape (codebooks,)."""
-
-    def decode(self, codes: Sequence[int] | npt.NDArray[np.int32]) -> Samples:
-        """One frame's codes, shape (codebooks,), to audio, shape (frame_samples,)."""

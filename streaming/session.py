@@ -35,6 +35,7 @@ from streaming.engine import (
     EngineInfo,
     EngineLost,
     HearAudio,
+    Speech,
     Transcript,
     TranscriptFailed,
     TurnEndProbability,
@@ -119,6 +120,8 @@ class Session:
                     self._turns.words(event.item_id, text, now=now)
             case EngineLost():
                 self._on_engine_lost(event, now)
+            case Speech():
+                pass
             case (
                 UpdateSession()
                 | AppendAudio()

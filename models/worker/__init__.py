@@ -1,0 +1,1 @@
+"""The worker: one process that holds many conversations on one engine, and the wire to it."""
