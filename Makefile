@@ -4,10 +4,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+WORKER := .venv-moshi/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench models test-setup check clean
+.PHONY: help serve test test-models worker-moshi lint format bench models test-setup clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,8 +16,15 @@ help:  ## Show this list.
 serve: .venv/.base models  ## Hold conversations: http://127.0.0.1:8000
 	$(BIN)/python -m server
 
-test: test-setup  ## Run all tests.
-	$(BIN)/python -m pytest
+test: test-setup  ## Run all tests but those of test-models.
+	$(BIN)/python -m pytest -m "not worker"
+
+worker-moshi: .venv-moshi/.installed  ## Set up the Moshi worker's own environment, with torch.
+
+test-models: test-setup .venv-moshi/.tests  ## Run the tests of the speech models, in the worker's environment.
+	$(WORKER)/python -m pytest tests/models/moshi
+	$(WORKER)/python -m mypy models/mimi.py models/moshi
+	$(BIN)/python -m pytest -m worker
 
 lint: .venv/.dev  ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .
@@ -40,7 +48,7 @@ test-setup: .venv/.dev models .venv-pipecat/.installed  ## Set up what the tests
 	$(BIN)/python -m benchmarks.fetch_recordings
 
 clean:  ## Remove every environment, model and test recording.
-	rm -rf .venv .venv-pipecat .models .testdata .cache
+	rm -rf .venv .venv-pipecat .venv-moshi .models .testdata .cache
 
 .venv/.base: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Muse needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -55,4 +63,14 @@ clean:  ## Remove every environment, model and test recording.
 .venv-pipecat/.installed: requirements/pipecat.txt
 	test -x .venv-pipecat/bin/python || $(PYTHON) -m venv .venv-pipecat
 	.venv-pipecat/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/pipecat.txt
+	touch $@
+
+.venv-moshi/.installed: requirements/worker-moshi.txt
+	test -x $(WORKER)/python || $(PYTHON) -m venv .venv-moshi
+	$(WORKER)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/worker-moshi.txt
+	$(WORKER)/python -m pip install --quiet --disable-pip-version-check --no-deps moshi==0.2.13 --editable .
+	touch $@
+
+.venv-moshi/.tests: .venv-moshi/.installed requirements/worker-moshi-tests.txt
+	$(WORKER)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/worker-moshi-tests.txt
 	touch $@

@@ -1,10 +1,26 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
-from tests.prerequisites import require_models, require_recordings
+from tests.prerequisites import require_gpu, require_models, require_recordings, require_worker
 
-_REQUIRED = {"models": require_models, "recordings": require_recordings}
+_REQUIRED = {
+    "models": require_models,
+    "recordings": require_recordings,
+    "worker": require_worker,
+    "gpu": require_gpu,
+}
+
+_HAS_TORCH = find_spec("torch") is not None
+
+# What imports torch is tested in the worker's environment: `make test-models`.
+collect_ignore = [] if _HAS_TORCH else ["models/moshi"]
+
+
+def pytest_report_header() -> str:
+    return "" if _HAS_TORCH else "torch: not here, so tests/models/moshi are left to `make test-models`"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,6 +14,7 @@ from models import weights
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / weights.DEFAULT_DIRECTORY
 RECORDINGS = ROOT / recordings.DIRECTORY
+WORKER_PYTHON = ROOT / ".venv-moshi" / "bin" / "python"
 
 
 def absent(what: str) -> NoReturn:
@@ -35,3 +36,17 @@ def require_recordings() -> None:
     """The recordings of people."""
     if not (RECORDINGS / recordings.INDEX).is_file():
         absent("no recordings of people: run `python -m benchmarks.fetch_recordings`")
+
+
+def require_worker() -> None:
+    """The Moshi worker's environment."""
+    if not WORKER_PYTHON.exists():
+        absent("the Moshi worker is not installed: run `make worker-moshi`")
+
+
+def require_gpu() -> None:
+    """A CUDA device; CI has none, so that its absence is never a failure."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests import prerequisites
-from tests.prerequisites import require_models, require_recordings
+from tests.prerequisites import require_models, require_recordings, require_worker
 
 
-@pytest.mark.parametrize("require", [require_models, require_recordings])
+@pytest.mark.parametrize("require", [require_models, require_recordings, require_worker])
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
 def test_what_is_absent_is_named_and_fails_in_ci(
     monkeypatch: pytest.MonkeyPatch,
@@ -20,6 +20,7 @@ def test_what_is_absent_is_named_and_fails_in_ci(
 ) -> None:
     monkeypatch.setattr(prerequisites, "MODELS", tmp_path)
     monkeypatch.setattr(prerequisites, "RECORDINGS", tmp_path)
+    monkeypatch.setattr(prerequisites, "WORKER_PYTHON", tmp_path / "python")
     monkeypatch.setenv("CI", ci)
-    with pytest.raises(outcome, match="run `python -m"):
+    with pytest.raises(outcome, match="run `(python -m|make) "):
         require()
