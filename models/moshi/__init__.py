@@ -1,0 +1,1 @@
+"""Moshi and PersonaPlex: full-duplex speech models, many conversations in one batch."""
