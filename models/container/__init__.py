@@ -1,0 +1,1 @@
+"""Miners' containers: a stranger's model behind HTTP, spoken to within bounds."""
