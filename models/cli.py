@@ -1,4 +1,4 @@
-"""`python -m models fetch` and `verify`: the embedded engine's model files."""
+"""`python -m models`: the embedded engine's model files (`fetch`, `verify`), and speech models (`tiny`)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where all is well, 1 where a file is missing or altered, 2 for bad arguments."""
     manifest = read_manifest()
     options = _parser(manifest).parse_args(arguments)
+    if options.command == "tiny":
+        return _tiny(options.dir, personaplex=options.personaplex, seed=options.seed)
     files = _chosen(manifest, options.models)
     if options.command == "verify":
         return _verify(files, options.dir)
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(manifest: Mapping[str, Model]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m models", description="The embedded engine's model files.")
+    parser = argparse.ArgumentParser(prog="python -m models", description="Model files.")
     commands = parser.add_subparsers(dest="command", required=True)
     listing = "\n".join(
         f"  {model.name:16} {model.purpose} ({model.licence}; {model.upstream}){' [optional]' * model.optional}"
@@ -44,6 +46,10 @@ def _parser(manifest: Mapping[str, Model]) -> argparse.ArgumentParser:
             "models", nargs="*", metavar="MODEL", help="only these; by default all that are not optional"
         )
         command.add_argument("--dir", type=Path, default=DEFAULT_DIRECTORY, help="default: %(default)s")
+    tiny = commands.add_parser("tiny", help="write a tiny Moshi checkpoint with random weights, for tests")
+    tiny.add_argument("dir", type=Path, metavar="DIR")
+    tiny.add_argument("--personaplex", action="store_true", help="with PersonaPlex's 16 depth steps, and voices")
+    tiny.add_argument("--seed", type=int, default=0, help="of the weights; default: %(default)s")
     return parser
 
 
@@ -77,6 +83,17 @@ def _prepare(models: Collection[str], directory: Path) -> int:
     except EngineError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _tiny(directory: Path, *, personaplex: bool, seed: int) -> int:
+    try:
+        from models.moshi.tiny import write_tiny_checkpoint
+    except ImportError as error:
+        print(f"error: {error.name} is not installed: run this in the worker's environment", file=sys.stderr)
+        return 1
+    write_tiny_checkpoint(directory, personaplex=personaplex, seed=seed)
+    print(f"a tiny checkpoint in {directory}", file=sys.stderr)
     return 0
 
 
