@@ -71,7 +71,7 @@ One, two, three, four, five, six, seven, eight, nine, ten. Wait a moment. Right.
 
 
 def write_tiny_checkpoint(directory: Path, *, personaplex: bool = False, seed: int = 0) -> None:
-    """Write a checkpoint of less than 10 MB to `directory`, which is made where it is missing; one seed, one checkpoint.
+    """Write a checkpoint of less than 10 MB to `directory`, which is made where it is missing. One seed makes one.
 
     With `personaplex` it has 16 depth steps and `voices/`, as NVIDIA's PersonaPlex has.
     """
