@@ -8,6 +8,7 @@ and the servers of kyutai-labs/moshi); those from 0x10 on are Muse's, and a stoc
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from streaming.engine import EngineCommand, EngineEvent, FrameTimes, Samples
 from streaming.errors import PeerError
+from streaming.schema import decode as from_hint
 from streaming.schema import from_json, to_json
 
 RATE = 24_000
@@ -29,6 +31,9 @@ FRAME_SAMPLES = 1920
 MOST_SAMPLES = RATE
 """Samples of PCM in one message: 1 s."""
 
+MOST_METADATA = 256 * 1024
+"""Bytes of metadata in one message."""
+
 Codes = npt.NDArray[np.int32]
 """One frame's codes, shape (codebooks,); -1 where there is none."""
 
@@ -38,6 +43,8 @@ _ACTIONS: tuple[ControlAction, ...] = get_args(ControlAction)
 _FRAME = struct.Struct("<II4H")  # number, heard in frames; queue, encode, model, decode in units of 100 us
 _TICK_NS = 100_000
 _VERSION = struct.Struct("<II")
+_CODES = struct.Struct("<IiBB")  # number, text token; how many own codes, and of what was heard
+_ERROR_CODE = re.compile(r"[a-z0-9_]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +85,7 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireError:
-    """What went wrong, safe to show. `code` is a stable name; a stock server sends words only."""
+    """What went wrong, safe to show. `code` is a stable name in snake case; a stock server sends words only."""
 
     message: str
     code: str = "error"
@@ -165,7 +172,7 @@ def encode(message: Message) -> bytes:  # noqa: PLR0911 one arm for each kind
             ticks = (min(max(time, 0) // _TICK_NS, 0xFFFF) for time in times)
             return b"\x11" + _FRAME.pack(message.number, message.heard, *ticks) + _to_floats(message.audio)
         case FrameCodes():
-            head = struct.pack("<IiBB", message.number, message.text, len(message.own), len(message.heard))
+            head = _CODES.pack(message.number, message.text, len(message.own), len(message.heard))
             return b"\x12" + head + np.concatenate((message.own, message.heard)).astype("<i4").tobytes()
         case Command():
             return b"\x20" + _to_json([type(message.command).__name__, to_json(message.command)])
@@ -176,7 +183,8 @@ def encode(message: Message) -> bytes:  # noqa: PLR0911 one arm for each kind
 def decode(data: bytes) -> Message | None:
     """The message in `data`; None for a kind that is not known, which a peer may have of a later version.
 
-    Raises PeerError for what is not a message of its kind: `empty_message`, `invalid_message` or `invalid_audio`.
+    Raises PeerError for what is not a message of its kind: `empty_message`, `invalid_message` or `invalid_audio`, and
+    for a field of a JSON body what `streaming.schema.from_json` does, with the field's path.
     """
     if not data:
         raise PeerError("the message is empty; expected a kind byte", code="empty_message")
@@ -200,10 +208,10 @@ def _decode(kind: int, body: bytes) -> Message | None:  # noqa: PLR0911, PLR0912
                 raise ValueError(f"expected one byte below {len(_ACTIONS)}")
             return Control(action=_ACTIONS[body[0]])
         case 0x04:
-            return Metadata(values=_object(body))
+            return Metadata(values=_metadata(body))
         case 0x05:
             code, colon, message = body.decode().partition(": ")
-            known = colon and code.replace("_", "").isalnum()
+            known = colon and _ERROR_CODE.fullmatch(code)
             return WireError(code=code, message=message) if known else WireError(message=body.decode())
         case 0x06:
             return Ping()
@@ -225,11 +233,10 @@ def _decode(kind: int, body: bytes) -> Message | None:  # noqa: PLR0911, PLR0912
 
 
 def _codes(body: bytes) -> FrameCodes:
-    head = struct.Struct("<IiBB")
-    number, text, own, heard = head.unpack_from(body)
-    values = np.frombuffer(body, "<i4", offset=head.size).astype(np.int32)
-    if len(values) != own + heard:
-        raise ValueError(f"expected {own + heard} codes, got {len(values)}")
+    number, text, own, heard = _CODES.unpack_from(body)
+    if len(body) != _CODES.size + 4 * (own + heard):
+        raise ValueError(f"expected {own + heard} codes of 4 bytes, got {len(body) - _CODES.size} bytes")
+    values = np.frombuffer(body, "<i4", offset=_CODES.size).astype(np.int32)
     return FrameCodes(number=number, text=text, own=values[:own], heard=values[own:])
 
 
@@ -240,9 +247,13 @@ def _samples(body: bytes) -> Samples:
             f"expected float32 samples, at most {MOST_SAMPLES}; got {len(body)} bytes", code="invalid_audio"
         )
     audio = np.frombuffer(body, "<f4").astype(np.float32, copy=False)
+    _check_finite(audio)
+    return audio
+
+
+def _check_finite(audio: Samples) -> None:
     if not np.isfinite(audio).all():
         raise PeerError("the audio has samples that are not finite (NaN or infinite)", code="invalid_audio")
-    return audio
 
 
 def _to_floats(audio: Samples) -> bytes:
@@ -253,19 +264,21 @@ def _to_json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    value = json.loads(body)
-    if not isinstance(value, dict):
-        raise ValueError("expected a JSON object")  # noqa: TRY004 every refusal of a body is a ValueError
-    return value
+def _metadata(body: bytes) -> Mapping[str, Any]:
+    if len(body) > MOST_METADATA:
+        raise ValueError(f"expected at most {MOST_METADATA} bytes, got {len(body)}")
+    return cast(Mapping[str, Any], from_hint(Mapping[str, object], json.loads(body), path="metadata"))
 
 
 def _named(body: bytes, classes: Mapping[str, type[Any]]) -> object:
     match json.loads(body):
         case [str(name), fields] if name in classes:
-            return from_json(classes[name], fields, path=name)
+            named = from_json(classes[name], fields, path=name)
         case _:
             raise ValueError(f"expected [name, fields], where name is one of: {', '.join(classes)}")
+    if isinstance(audio := getattr(named, "audio", None), np.ndarray):
+        _check_finite(audio)
+    return named
 
 
 def _invalid(kind: int, what: str) -> PeerError:

@@ -1,0 +1,95 @@
+"""What a client asks for in the query of Moshi's `/api/chat`.
+
+Names and defaults are those of the stock page and server of kyutai-labs/moshi; `text_prompt` and `voice_prompt` are
+PersonaPlex's; `audio` and `codes` are Muse's (`docs/protocols/worker.md`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar, cast, get_args
+
+from streaming.errors import PeerError
+
+T = TypeVar("T", int, None)
+AudioCoding = Literal["opus", "pcm"]
+
+MOST_TEMPERATURE = 100.0
+MOST_TOP_K = 1_000_000
+MOST_SEED = 2**63 - 1
+
+_SHOWN = 60  # characters of a refused value that an error message repeats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatQuery:
+    """How a conversation is wanted. A seed of None is the server's choice; an empty prompt is the model's own."""
+
+    text_temperature: float = 0.7
+    text_top_k: int = 25
+    audio_temperature: float = 0.8
+    audio_top_k: int = 250
+    text_seed: int | None = None
+    audio_seed: int | None = None
+    text_prompt: str = ""
+    voice_prompt: str = ""
+    audio: AudioCoding = "opus"
+    codes: bool = False
+
+
+def read_query(query: Mapping[str, str]) -> ChatQuery:
+    """What the parameters in `query` ask for; names that are not known are ignored.
+
+    Raises PeerError `invalid_value` whose `param` is the parameter that cannot be taken.
+    """
+    default = ChatQuery()
+    return ChatQuery(
+        text_temperature=_number(query, "text_temperature", default.text_temperature),
+        text_top_k=_integer(query, "text_topk", MOST_TOP_K, default.text_top_k),
+        audio_temperature=_number(query, "audio_temperature", default.audio_temperature),
+        audio_top_k=_integer(query, "audio_topk", MOST_TOP_K, default.audio_top_k),
+        text_seed=_integer(query, "text_seed", MOST_SEED, None),
+        audio_seed=_integer(query, "audio_seed", MOST_SEED, None),
+        text_prompt=query.get("text_prompt", ""),
+        voice_prompt=query.get("voice_prompt", ""),
+        audio=cast(AudioCoding, _choice(query, "audio", get_args(AudioCoding))),
+        codes=_choice(query, "codes", ("0", "1")) == "1",
+    )
+
+
+def _number(query: Mapping[str, str], name: str, default: float) -> float:
+    text = query.get(name)
+    if text is None:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= MOST_TEMPERATURE:
+        raise _refused(name, f"a number from 0 to {MOST_TEMPERATURE:g}", text)
+    return number
+
+
+def _integer(query: Mapping[str, str], name: str, most: int, default: T) -> int | T:
+    text = query.get(name)
+    if text is None:
+        return default
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+    if not 0 <= number <= most:
+        raise _refused(name, f"an integer from 0 to {most}", text)
+    return number
+
+
+def _choice(query: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    """The first of the choices is the default."""
+    text = query.get(name, choices[0])
+    if text not in choices:
+        raise _refused(name, " or ".join(map(repr, choices)), text)
+    return text
+
+
+def _refused(name: str, expected: str, text: str) -> PeerError:
+    shown = repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+    return PeerError(f"{name}: expected {expected}, got {shown}", code="invalid_value", param=name)
