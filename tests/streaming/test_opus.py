@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -62,7 +64,7 @@ def test_neither_side_cares_how_it_is_cut(sizes: list[int], cut: int) -> None:
     said = speech(0.5)
     encoder = OpusEncoder()
     ends = [0, *np.cumsum(sizes).tolist(), len(said)]
-    stream = b"".join(encoder.push(said[start:end]) for start, end in zip(ends[:-1], ends[1:], strict=True))
+    stream = b"".join(encoder.push(said[start:end]) for start, end in pairwise(ends))
     stream += encoder.flush()
     assert stream[102:] == encoded(said)[102:]
     np.testing.assert_array_equal(decoded(stream, cut), decoded(stream))
@@ -246,33 +248,27 @@ def test_many_pages_of_nothing_are_refused() -> None:
         OpusDecoder().push(page_of() * (MOST_BYTES // 27 + 1))
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_broken_streams_raise_nothing_else(data: st.DataObject) -> None:
-    stream = bytearray(STREAM)
-    for _ in range(data.draw(st.integers(1, 6))):
-        stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
-    decoder = OpusDecoder()
-    try:
-        heard = decoder.push(bytes(stream))
-    except PeerError as error:
-        assert error.code == "invalid_audio"
-    else:
+def check_what_comes_of(data: bytes) -> None:
+    with contextlib.suppress(PeerError):
+        heard = OpusDecoder().push(data)
         assert heard.dtype == np.float32
         assert len(heard) <= 2 * RATE
         assert np.isfinite(heard).all()
 
 
 @settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_broken_streams_raise_nothing_else(data: st.DataObject) -> None:
+    stream = bytearray(STREAM)
+    for _ in range(data.draw(st.integers(1, 6))):
+        stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
+    check_what_comes_of(bytes(stream))
+
+
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=12))
 def test_random_packets_raise_nothing_else(several: list[bytes]) -> None:
-    try:
-        heard = OpusDecoder().push(packets(*several))
-    except PeerError as error:
-        assert error.code == "invalid_audio"
-    else:
-        assert np.isfinite(heard).all()
-        assert len(heard) <= 2 * RATE
+    check_what_comes_of(packets(*several))
 
 
 STREAM = encoded(speech(0.3))
