@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models.fetch import FetchError, fetch
 from models.weights import DEFAULT_DIRECTORY, Model, ModelFile, Weights, read_manifest
+from models.worker.settings import SettingsError, add_options, read_settings
 from streaming.errors import EngineError
 
 
@@ -16,6 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 where all is well, 1 where a file is missing or altered, 2 for bad arguments."""
     manifest = read_manifest()
     options = _parser(manifest).parse_args(arguments)
+    if options.command == "worker":
+        return _worker(options)
     if options.command == "tiny":
         return _tiny(options.dir, personaplex=options.personaplex, seed=options.seed)
     files = _chosen(manifest, options.models)
@@ -50,7 +53,19 @@ def _parser(manifest: Mapping[str, Model]) -> argparse.ArgumentParser:
     tiny.add_argument("dir", type=Path, metavar="DIR")
     tiny.add_argument("--personaplex", action="store_true", help="with PersonaPlex's 16 depth steps, and voices")
     tiny.add_argument("--seed", type=int, default=0, help="of the weights; default: %(default)s")
+    worker = commands.add_parser("worker", help="serve an engine to gateways: docs/protocols/worker.md")
+    add_options(worker)
     return parser
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from models.worker import process
+
+    try:
+        return process.run(read_settings(options))
+    except (SettingsError, EngineError) as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 2
 
 
 def _chosen(manifest: Mapping[str, Model], names: Sequence[str]) -> list[ModelFile]:

@@ -144,6 +144,11 @@ class Reframer:
     size: int
     _rest: Samples = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
 
+    @property
+    def held(self) -> int:
+        """Samples of the remainder."""
+        return len(self._rest)
+
     def push(self, samples: Samples) -> Iterator[Samples]:
         """The frames, each of shape (size,), that `samples` completes."""
         joined = np.concatenate([self._rest, samples]) if len(self._rest) else samples
