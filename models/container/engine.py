@@ -69,7 +69,7 @@ class ContainerEngine(TurnBasedEngine):
         session = await super().open(session_id)
         try:
             await self._client.ready()
-        except EngineError:
+        except BaseException:  # a caller that waits no longer cancels
             await session.close()
             raise
         return session
