@@ -1,0 +1,97 @@
+"""What the hub says about a repository, asked through huggingface_hub over a guarded client.
+
+Its listing is used, its downloads are not: `hf_xet` opens connections of its own past any client that it is given, a
+download that was cut off does not go on in the next process, and a server's Retry-After is slept for whole.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import httpx2
+from huggingface_hub import HfApi, set_client_factory
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+
+from models.hub.errors import WeightsError, WeightsRefusedError, WeightsUnavailableError
+from models.hub.network import Resolver, guarded_client, system_resolver
+from models.hub.policy import ListedFile
+from models.hub.ref import HubRef
+from models.hub.settings import HubSettings
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+
+# huggingface_hub has one client for the whole process. It stays a guarded one after a call: whatever else here uses
+# the library is held to the same rules.
+_LIBRARY = threading.Lock()
+
+
+def list_repository(ref: HubRef, settings: HubSettings, *, resolver: Resolver = system_resolver) -> list[ListedFile]:
+    """All files of a repository at its commit, with their sizes and hashes; one more than is taken, at most.
+
+    Raises WeightsUnavailableError where the repository or the commit is not there, or the hub does not answer;
+    WeightsRefusedError where its answer is malformed.
+    """
+    with _library(settings, resolver) as api, _named_answers(str(ref)):
+        entries = api.list_repo_tree(ref.repository, recursive=True, revision=ref.commit)
+        files = (entry for entry in entries if isinstance(entry, RepoFile))
+        return [_listed(file) for file in islice(files, settings.max_files + 1)]
+
+
+def pin(repository: str, settings: HubSettings, *, resolver: Resolver = system_resolver) -> HubRef:
+    """The reference to what a repository's main branch holds now; raises like `list_repository`."""
+    with _library(settings, resolver) as api, _named_answers(repository):
+        commit = api.model_info(repository, revision="main").sha
+    if not commit or not _SHA1.fullmatch(commit):
+        raise WeightsRefusedError(repository, "the hub names no commit of it")
+    return HubRef(repository=repository, commit=commit)
+
+
+def _listed(file: RepoFile) -> ListedFile:
+    """A listing's entry, none of whose fields is believed to be of the right type."""
+    if type(file.path) is not str or type(file.size) is not int:
+        raise TypeError
+    if file.lfs is None:
+        return ListedFile(name=file.path, size=file.size, git_sha1=_matching(_SHA1, file.blob_id))
+    if file.lfs.size != file.size:
+        raise ValueError
+    return ListedFile(name=file.path, size=file.size, sha256=_matching(_SHA256, file.lfs.sha256))
+
+
+def _matching(pattern: re.Pattern[str], text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError
+    return text
+
+
+@contextmanager
+def _library(settings: HubSettings, resolver: Resolver) -> Iterator[HfApi]:
+    token = settings.token.get_secret_value() if settings.token else False
+    with _LIBRARY:
+        set_client_factory(lambda: guarded_client(settings, resolver=resolver))
+        yield HfApi(endpoint=settings.endpoint, token=token)
+
+
+@contextmanager
+def _named_answers(name: str) -> Iterator[None]:
+    try:
+        yield
+    except WeightsError:
+        raise
+    except GatedRepoError:
+        raise WeightsUnavailableError(name, "gated: a token of somebody who was let in is needed") from None
+    except RepositoryNotFoundError:
+        raise WeightsUnavailableError(name, "the hub has no such repository, or it is private") from None
+    except RevisionNotFoundError:
+        raise WeightsUnavailableError(name, "the repository has no such commit") from None
+    except HfHubHTTPError as error:
+        raise WeightsUnavailableError(name, f"the hub answered with status {error.response.status_code}") from None
+    except httpx2.HTTPError as error:
+        raise WeightsUnavailableError(name, f"the hub cannot be asked: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        raise WeightsRefusedError(name, "the hub's answer is malformed") from None

@@ -1,0 +1,173 @@
+"""The only way to the network that downloads have: hosts on a list, https, public addresses, no long silence.
+
+Each hop of a redirect comes through here by itself. A name is resolved once, all its addresses are checked, and the
+connection goes to a checked address: what the name resolves to a moment later (DNS rebinding) does not matter.
+Proxies and certificates named in the environment are not used.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import cast
+
+import httpx2
+
+from models.hub.errors import WeightsRefusedError, WeightsUnavailableError
+from models.hub.settings import MIB, HubSettings
+
+Resolver = Callable[[str, int], list[str]]
+"""A host and a port to addresses, as the system would try them."""
+
+MAX_BYTES = "max_bytes"
+"""The extension of a request that bounds its answer's body; 16 MiB by default."""
+
+_MAX_REDIRECTS = 5
+_MAX_ANSWER_BYTES = 16 * MIB
+_MAX_ASIDE_BYTES = MIB  # the body of a redirect or of an error, which is read and thrown away
+_TRANSLATED = IPv6Network("64:ff9b::/96")
+
+
+def system_resolver(host: str, port: int) -> list[str]:
+    """Ask the system; raises OSError where a name has no address."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def guarded_client(settings: HubSettings, *, resolver: Resolver = system_resolver) -> httpx2.Client:
+    """A client that reaches nothing but what `settings` allow. It asks for bytes as they are, never compressed."""
+    return httpx2.Client(
+        transport=GuardedTransport(settings, resolver=resolver),
+        headers={"Accept-Encoding": "identity", "User-Agent": "muse-voice"},
+        follow_redirects=True,
+        max_redirects=_MAX_REDIRECTS,
+        trust_env=False,
+    )
+
+
+class GuardedTransport(httpx2.BaseTransport):
+    """Raises WeightsRefusedError for a place that is not allowed, WeightsUnavailableError where nothing answers.
+
+    Neither is an error that huggingface_hub retries: its own retries sleep for as long as a server says.
+    """
+
+    def __init__(self, settings: HubSettings, *, resolver: Resolver = system_resolver) -> None:
+        endpoint = httpx2.URL(settings.endpoint)
+        self._endpoint = (endpoint.host, endpoint.port)
+        self._hosts = (endpoint.host, *settings.hosts)
+        self._allow_loopback = settings.allow_loopback
+        self._timeout = settings.timeout_seconds
+        self._resolver = resolver
+        # No connection is kept: one is pooled by its address, and two names may share an address.
+        self._transport = httpx2.HTTPTransport(trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0))
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Check the request's address, connect to it, and check the answer's form."""
+        url = request.url
+        self._check_url(url)
+        addresses = self._addresses(url)
+        for address in addresses[:-1]:
+            try:
+                return self._send(request, address)
+            except httpx2.ConnectError:
+                continue
+        with _named_failures(url.host):
+            return self._send(request, addresses[-1])
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    def _check_url(self, url: httpx2.URL) -> None:
+        if not any(fnmatchcase(url.host, pattern) for pattern in self._hosts):
+            raise WeightsRefusedError(url.host, "not one of the hosts that weights may come from (MUSE_HUB_HOSTS)")
+        if url.userinfo:
+            raise WeightsRefusedError(url.host, "a password in an address is not taken")
+        if self._allow_loopback:
+            return
+        if url.scheme != "https":
+            raise WeightsRefusedError(url.host, f"reached by {url.scheme}; https is expected")
+        if url.port is not None and (url.host, url.port) != self._endpoint:
+            raise WeightsRefusedError(url.host, f"port {url.port}; 443 is expected")
+
+    def _addresses(self, url: httpx2.URL) -> list[str]:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            addresses = self._resolver(url.host, port)
+        except (OSError, UnicodeError):
+            addresses = []
+        if not addresses:
+            raise WeightsUnavailableError(url.host, "no address found for this host")
+        for address in addresses:
+            # Plain http is for loopback only, also where loopback is allowed.
+            if not (is_public(address) and url.scheme == "https") and not (
+                self._allow_loopback and ip_address(address).is_loopback
+            ):
+                raise WeightsRefusedError(url.host, f"resolves to {address}, which is not a public address")
+        return addresses
+
+    def _send(self, request: httpx2.Request, address: str) -> httpx2.Response:
+        timeout = httpx2.Timeout(self._timeout).as_dict()
+        pinned = httpx2.Request(
+            request.method,
+            request.url.copy_with(host=address),
+            headers=request.headers,  # with the Host of the name, not of the address
+            stream=request.stream,
+            extensions={**request.extensions, "timeout": timeout, "sni_hostname": request.url.host},
+        )
+        response = self._transport.handle_request(pinned)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            response.close()
+            raise WeightsRefusedError(request.url.host, "answered compressed, though asked not to")
+        if response.status_code == 429 or response.status_code >= 500:
+            response.close()
+            raise WeightsUnavailableError(request.url.host, f"answered with status {response.status_code}")
+        wanted = response.status_code in (200, 206)
+        limit = request.extensions.get(MAX_BYTES, _MAX_ANSWER_BYTES) if wanted else _MAX_ASIDE_BYTES
+        response.stream = _BoundedStream(cast(httpx2.SyncByteStream, response.stream), request.url.host, limit)
+        return response
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is on the public internet, also when it carries an IPv4 address inside an IPv6 one."""
+    parsed: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
+    if isinstance(parsed, IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
+        if parsed in _TRANSLATED:
+            inner = IPv4Address(int(parsed) & 0xFFFFFFFF)
+        parsed = inner or parsed
+    return parsed.is_global and not parsed.is_multicast
+
+
+class _BoundedStream(httpx2.SyncByteStream):
+    """A body that ends in an error when it is longer than allowed, and whose failures are named."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, host: str, limit: int) -> None:
+        self._stream = stream
+        self._host = host
+        self._limit = limit
+
+    def __iter__(self) -> Iterator[bytes]:
+        received = 0
+        with _named_failures(self._host):
+            for chunk in self._stream:
+                received += len(chunk)
+                if received > self._limit:
+                    raise WeightsRefusedError(self._host, f"sends more than the {self._limit} bytes expected")
+                yield chunk
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+@contextmanager
+def _named_failures(host: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx2.TimeoutException:
+        raise WeightsUnavailableError(host, "did not answer in time") from None
+    except httpx2.TransportError as error:
+        raise WeightsUnavailableError(host, f"the connection failed: {error}") from None

@@ -1,0 +1,185 @@
+"""The two places that weights come from, one shape: open a source, get a directory whose every file is verified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from filelock import FileLock, Timeout
+from huggingface_hub import hf_hub_url
+
+from models.hub.api import list_repository
+from models.hub.download import Downloader, Report
+from models.hub.errors import WeightsRefusedError, WeightsUnavailableError
+from models.hub.network import Resolver, guarded_client, system_resolver
+from models.hub.policy import MAX_DEPTH, ListedFile, choose
+from models.hub.ref import HubRef, LocalRef
+from models.hub.settings import HubSettings
+from models.hub.verify import Record, VerifiedFile, check_contents, read_record, verify_tree, write_record
+
+
+class Source(Protocol):
+    """Weights from somewhere."""
+
+    def open(self, report: Report) -> tuple[Path, Record]:
+        """The directory that holds the files, and what each was when it was verified.
+
+        Raises WeightsRefusedError or WeightsUnavailableError that names the file at fault.
+        """
+
+
+class LocalSource:
+    """A directory on this machine, used where it lies. Only links that stay inside it are followed."""
+
+    def __init__(self, ref: LocalRef, settings: HubSettings) -> None:
+        self._directory = ref.directory
+        self._settings = settings
+
+    def open(self, report: Report) -> tuple[Path, Record]:
+        """Check what the directory holds; a file unchanged since the last time is not hashed again."""
+        del report  # nothing comes from afar
+        try:
+            root = self._directory.resolve(strict=True)
+        except (OSError, RuntimeError):
+            raise WeightsUnavailableError(str(self._directory), "there is no such directory") from None
+        if not root.is_dir():
+            raise WeightsRefusedError(str(self._directory), "not a directory")
+        with _disk_errors(root):
+            files = choose(_walk(root, root), self._settings)
+        recorded_at = self._settings.cache / "local" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()}.json"
+        recorded = read_record(recorded_at) or {}
+        record = verify_tree(root, files, recorded)
+        _remember(recorded_at, recorded, record)
+        return root, record
+
+
+class HubSource:
+    """A repository of the hub at one commit, kept as `<cache>/<namespace>--<name>/<commit>/`.
+
+    Files come into `<commit>.partial`, which takes its final name when all are there and verified. One process at a
+    time works on a commit; the others wait for it.
+    """
+
+    def __init__(self, ref: HubRef, settings: HubSettings, *, resolver: Resolver = system_resolver) -> None:
+        self._ref = ref
+        self._settings = settings
+        self._resolver = resolver
+        home = settings.cache.absolute() / ref.repository.replace("/", "--")
+        self._directory = home / ref.commit
+        self._partial = home / f"{ref.commit}.partial"
+        self._record = home / f"{ref.commit}.json"
+        self._lock = home / f"{ref.commit}.lock"
+
+    def open(self, report: Report) -> tuple[Path, Record]:
+        """Take the snapshot from the cache, where it is checked, or download it."""
+        if not self._directory.is_dir():
+            with self._locked():
+                if not self._directory.is_dir():
+                    return self._directory, self._download(report)
+        return self._directory, self._reopen()
+
+    def _reopen(self) -> Record:
+        recorded = read_record(self._record)
+        if recorded is None:
+            raise WeightsRefusedError(str(self._record), f"missing or damaged; remove {self._directory} to fetch again")
+        listing = (ListedFile(name=name, size=file.size, sha256=file.sha256) for name, file in recorded.items())
+        record = verify_tree(self._directory, choose(listing, self._settings), recorded)
+        _remember(self._record, recorded, record)
+        return record
+
+    def _download(self, report: Report) -> Record:
+        files = choose(list_repository(self._ref, self._settings, resolver=self._resolver), self._settings)
+        with guarded_client(self._settings, resolver=self._resolver) as client, _disk_errors(self._partial):
+            self._partial.mkdir(parents=True, exist_ok=True)
+            self._check_space(files)
+            downloader = Downloader(client, self._settings, report)
+            # Small files first: what is wrong with a repository shows before its gigabytes are fetched.
+            fetched = {file.name: self._fetch(downloader, file) for file in sorted(files, key=lambda file: file.size)}
+            record = {name: fetched[name] for name in sorted(fetched)}
+            write_record(self._record, record)
+            self._partial.rename(self._directory)
+        return record
+
+    def _fetch(self, downloader: Downloader, file: ListedFile) -> VerifiedFile:
+        final = self._partial / file.name
+        if final.is_file():  # from a process that did not live to the end
+            with suppress(WeightsRefusedError):
+                return check_contents(final, file)
+        part = final.with_name(f"{final.name}.part")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        url = hf_hub_url(self._ref.repository, file.name, revision=self._ref.commit, endpoint=self._settings.endpoint)
+        downloader.fetch(url, file, part)
+        try:
+            verified = check_contents(part, file)
+        except WeightsRefusedError:
+            part.unlink()
+            raise
+        part.replace(final)
+        return verified
+
+    def _check_space(self, files: tuple[ListedFile, ...]) -> None:
+        there = sum(path.stat().st_size for path in self._partial.rglob("*") if path.is_file())
+        needed = sum(file.size for file in files) - there
+        free = shutil.disk_usage(self._partial).free
+        if free < needed:
+            raise WeightsUnavailableError(str(self._partial), f"the disk has {free} bytes free, {needed} are needed")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with _disk_errors(self._lock):
+            self._lock.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._lock, timeout=self._settings.max_seconds)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise WeightsUnavailableError(str(self._ref), "somebody else is still downloading it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _remember(path: Path, recorded: Record, record: Record) -> None:
+    if record != recorded:
+        with suppress(WeightsUnavailableError):  # a cache that cannot be written costs time, nothing else
+            write_record(path, record)
+
+
+def _walk(root: Path, directory: Path) -> Iterator[ListedFile]:
+    """Every file under `directory`, by its name below `root`."""
+    for path in sorted(directory.iterdir()):
+        if path.name.startswith("."):
+            continue
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink() and not _inside(path, root):
+            raise WeightsRefusedError(name, "a symlink out of the directory; copy the file itself (cp -L)")
+        if len(path.relative_to(root).parts) > MAX_DEPTH:
+            raise WeightsRefusedError(name, f"more than {MAX_DEPTH} folders deep")
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode) and not path.is_symlink():
+            yield from _walk(root, path)
+        elif stat.S_ISREG(mode):
+            yield ListedFile(name=name, size=path.stat().st_size)
+        else:
+            raise WeightsRefusedError(name, "neither a file nor a directory")
+
+
+def _inside(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):
+        return False
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WeightsUnavailableError(str(path), f"the disk says: {error.strerror}") from None
