@@ -1,4 +1,4 @@
-"""Engines by name: what a server needs to know of this package.
+"""Engines by name or address: what a server needs to know of this package.
 
 Nothing of a model's runtime is imported before its engine is asked for.
 """
@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, assert_never
+from typing import TYPE_CHECKING, Literal, get_args
+from urllib.parse import urlsplit
 
 from models.echo import EchoEngine
 from models.instructions import DEFAULT_INSTRUCTIONS
@@ -28,6 +29,13 @@ _CONVERSATIONS_KEPT = 8
 
 EngineKind = Literal["embedded", "echo", "scripted"]
 
+DetectorKind = Literal["models", "loudness"]
+
+ENGINE_NAMES: tuple[EngineKind, ...] = get_args(EngineKind)
+
+WORKER_SCHEMES = ("ws", "wss")
+CONTAINER_SCHEMES = ("http", "https")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
@@ -36,7 +44,8 @@ class EngineSettings:
     `workers` is how many cores the models may use, None for all; `max_sessions` how many conversations are held.
     With `chat_url`, an OpenAI-compatible API writes the replies, `chat_model` there or else its first. The state
     after `instructions` is kept in memory, so they should be the ones that most sessions have. `script` is the
-    scripted engine's.
+    scripted engine's. `engine_key` is sent to an engine that has an address; beside one the detectors are the embedded
+    engine's, or go by loudness where that is asked for.
     """
 
     models_dir: Path = DEFAULT_DIRECTORY
@@ -50,6 +59,8 @@ class EngineSettings:
     chat_model: str = ""
     chat_api_key: str = ""
     script: Sequence[ScriptedTurn] = (ScriptedTurn(),)
+    engine_key: str = ""
+    detectors: DetectorKind = "models"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,23 +72,60 @@ class Models:
     turns: TurnDetector
 
 
-def build_models(kind: EngineKind, settings: EngineSettings, *, clock: Callable[[], int] = time.monotonic_ns) -> Models:
-    """The engine of this name. Raises EngineError where a detector's model is missing or altered."""
-    match kind:
+def check_engine(name: str) -> str:
+    """The name, or the address, of an engine. Raises ValueError for what is neither."""
+    if name in ENGINE_NAMES or (urlsplit(name).scheme in WORKER_SCHEMES + CONTAINER_SCHEMES and urlsplit(name).netloc):
+        return name
+    raise ValueError(
+        f"expected {', '.join(ENGINE_NAMES)}, ws://host:port of a worker, or http://host:port of a container"
+    )
+
+
+def build_models(engine: str, settings: EngineSettings, *, clock: Callable[[], int] = time.monotonic_ns) -> Models:
+    """The engine of this name, or at this address (see `check_engine`).
+
+    Raises EngineError where a detector's model is missing or altered, ModuleNotFoundError where a package is.
+    """
+    match engine:
         case "embedded":
             return _embedded(settings, clock)
         case "echo":
-            engine: Engine = EchoEngine(clock=clock, max_sessions=settings.max_sessions)
+            echo = EchoEngine(clock=clock, max_sessions=settings.max_sessions)
+            return Models(engine=echo, voice=LevelDetector(), turns=PauseEndsTurn())
         case "scripted":
-            engine = ScriptedEngine(settings.script, clock=clock, max_sessions=settings.max_sessions)
-        case _:
-            assert_never(kind)
-    return Models(engine=engine, voice=LevelDetector(), turns=PauseEndsTurn())
+            scripted = ScriptedEngine(settings.script, clock=clock, max_sessions=settings.max_sessions)
+            return Models(engine=scripted, voice=LevelDetector(), turns=PauseEndsTurn())
+    remote = _remote(check_engine(engine), settings, clock)
+    if settings.detectors == "loudness":
+        return Models(engine=remote, voice=LevelDetector(), turns=PauseEndsTurn())
+    voice, turns = _detectors(settings)
+    return Models(engine=remote, voice=voice, turns=turns)
+
+
+def _remote(url: str, settings: EngineSettings, clock: Callable[[], int]) -> Engine:
+    if urlsplit(url).scheme in WORKER_SCHEMES:
+        from models.link.engine import WorkerEngine
+
+        return WorkerEngine(url, clock=clock, key=settings.engine_key)
+
+    from models.container.engine import ContainerEngine
+
+    return ContainerEngine(url, clock=clock, max_sessions=settings.max_sessions)
+
+
+def _detectors(settings: EngineSettings) -> tuple[VoiceActivityDetector, TurnDetector]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from models.turn_detector import SmartTurn
+    from models.vad import SileroDetector
+    from models.weights import Weights
+
+    weights = Weights(settings.models_dir)
+    workers = settings.workers or _cores()
+    return SileroDetector(weights), SmartTurn(weights, ThreadPoolExecutor(workers, thread_name_prefix="turns"))
 
 
 def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
-    from concurrent.futures import ThreadPoolExecutor
-
     from models.embedded.ears import SmallEars
     from models.embedded.engine import JOBS_PER_SESSION, EmbeddedEngine
     from models.embedded.phonemes import Phonemiser
@@ -86,8 +134,6 @@ def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
     from models.embedded.speech_to_text import SpeechToText
     from models.embedded.text_to_speech import SmallVoice
     from models.threads import limit_blas_to_one_thread
-    from models.turn_detector import SmartTurn
-    from models.vad import SileroDetector
     from models.weights import Weights
 
     limit_blas_to_one_thread()
@@ -107,8 +153,8 @@ def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
         max_sessions=settings.max_sessions,
         scheduler=scheduler,
     )
-    turns = SmartTurn(weights, ThreadPoolExecutor(workers, thread_name_prefix="turns"))
-    return Models(engine=engine, voice=SileroDetector(weights), turns=turns)
+    ear, turns = _detectors(settings)
+    return Models(engine=engine, voice=ear, turns=turns)
 
 
 def _chat(settings: EngineSettings, scheduler: Scheduler) -> ChatModel:

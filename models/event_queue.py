@@ -23,6 +23,11 @@ class EventQueue:
         self._writable.set()
         self._closed = False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a writer must wait."""
+        return not self._writable.is_set()
+
     async def wait_for_room(self) -> None:
         """Returns when an event can be put; at once when the queue is closed."""
         while len(self._events) >= self._limit and not self._closed:

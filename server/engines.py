@@ -23,10 +23,11 @@ def load_models(settings: Settings) -> Models:
         chat_url=settings.chat_url,
         chat_model=settings.chat_model,
         chat_api_key=settings.chat_api_key.get_secret_value(),
+        engine_key=settings.engine_key.get_secret_value(),
+        detectors=settings.detectors,
     )
     try:
         return build_models(settings.engine, chosen)
     except ModuleNotFoundError as error:
-        raise StartupError(
-            f"the {settings.engine} engine needs {error.name}: pip install 'muse-voice[{settings.engine}]'"
-        ) from None
+        what = "the embedded engine" if settings.engine == "embedded" else "detecting speech beside an engine elsewhere"
+        raise StartupError(f"{what} needs {error.name}: pip install 'muse-voice[embedded]'") from None

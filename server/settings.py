@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.catalogue import EngineKind
+from models.catalogue import DetectorKind, check_engine
 from models.instructions import DEFAULT_INSTRUCTIONS
 from models.weights import DEFAULT_DIRECTORY
 
@@ -29,7 +29,15 @@ class Settings(BaseSettings):
         default=(), description="origins, comma-separated, whose pages may connect besides the server's own; * is any"
     )
 
-    engine: EngineKind = Field(default="embedded", description="which engine answers: embedded, echo or scripted")
+    engine: str = Field(
+        default="embedded",
+        description="what answers: embedded, echo or scripted; a worker (ws://host:port); a container (http://host:port)",
+    )
+    engine_key: SecretStr = Field(default=SecretStr(""), description="the key for an engine at an address")
+    detectors: DetectorKind = Field(
+        default="models",
+        description="beside an engine at an address: models (the embedded engine's), or loudness for trying it out",
+    )
     models_dir: Path = Field(default=DEFAULT_DIRECTORY, description="where `python -m models fetch` put the models")
     workers: int | None = Field(default=None, ge=1, description="cores that the models may use; all by default")
     speech_model: str = Field(
@@ -73,6 +81,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
         return value
+
+    @field_validator("engine")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return check_engine(value)
 
     @field_validator("api_key")
     @classmethod
