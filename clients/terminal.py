@@ -10,7 +10,7 @@ from streaming import server_events as events
 from streaming.timeline import PARTS
 
 _BAR = 40  # columns of the latency bar
-_COLOURS = dict(zip(PARTS, (33, 90, 36, 35, 34, 32, 31), strict=True))  # ANSI foregrounds
+_COLOURS = dict(zip(PARTS, (33, 90, 36, 35, 34, 32, 96, 95, 92, 31), strict=True))  # ANSI foregrounds
 _DIM, _BOLD = 2, 1
 
 

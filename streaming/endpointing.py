@@ -182,6 +182,10 @@ class Endpointer:
             return self._step(Signal.SILENCE_LASTS)
         return Act.NOTHING
 
+    def end(self) -> Act:
+        """The pause ends the turn, however short it is, because the other side has begun to speak."""
+        return self._step(Signal.SILENCE_LASTS) if self.state is Voice.PAUSING else Act.NOTHING
+
     def hold(self) -> None:
         """Take an end back: it is not decided yet whether there is a turn at all, and `settle` will be asked again."""
         self.state = Voice.PAUSING

@@ -1,4 +1,7 @@
-"""Speech over a reply: the reply is softened at once, and plays on or stops as the speech is judged."""
+"""Speech over a reply: the reply is softened at once, and plays on or stops as the speech is judged.
+
+Where the engine is duplex, the model hears the speech and yields by itself: `HeldTurns` judges nothing, and waits.
+"""
 
 from __future__ import annotations
 
@@ -145,3 +148,54 @@ class Overlaps:
                 last_frame=playout.sent_at,
             )
         )
+
+
+class HeldTurns:
+    """Speech over a duplex engine's reply, in the place of `Overlaps`: it is an ordinary turn, once the reply is over.
+
+    Until then, or until it has lasted as long as a turn may, the client is not told of it: stock clients drop what they
+    have yet to play when they hear of a turn's start, and would cut a reply that the model itself has not stopped.
+    """
+
+    allowed = True
+    reply_heard = True
+
+    def __init__(self, core: Core, responses: Responses) -> None:
+        self._longest = core.options.longest_turn
+        self._responses = responses
+        self._since: int | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is a turn that the client has not been told of."""
+        return self._since is not None
+
+    def begin(self, reply: Reply, *, onset: int, now: int) -> None:  # noqa: ARG002 as `Overlaps` has it
+        """The user speaks over `reply`."""
+        self._since = now
+
+    def hear(self, *, voice: bool, now: int) -> Judgement:  # noqa: ARG002 as `Overlaps` has it
+        """One more frame: of no consequence."""
+        return Judgement.WAIT
+
+    def words(self, text: str | None, *, now: int) -> Judgement:  # noqa: ARG002 as `Overlaps` has it
+        """The words that were asked for: of no consequence."""
+        return Judgement.WAIT
+
+    def follow(self, *, now: int) -> Judgement:
+        """YIELD once the turn is to be told."""
+        if self._since is None or (self._responses.active is not None and now - self._since < self._longest):
+            return Judgement.WAIT
+        self._since = None
+        return Judgement.YIELD
+
+    def due(self) -> int | None:
+        """None: `follow` is needed when the reply has ended, and then only."""
+        return None
+
+    def abandon(self, *, now: int) -> None:  # noqa: ARG002 as `Overlaps` has it
+        """The turn has been taken away."""
+        self._since = None
+
+    def cut_unheard(self, *, now: int) -> None:
+        """What was sent of a reply is heard: nobody interrupts it."""

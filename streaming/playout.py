@@ -34,12 +34,14 @@ class Frame:
 class Playout:
     """The audio of one reply on its way out, at `rate` Hz. `lead` is in ns, `frame` in samples.
 
-    `sent` counts samples; `sent_at` is when (ns) the last frame was sent, `ducked_at` when the first softened one was.
+    `live`: the audio is made in real time, so what there is of it does not wait until it fills a frame. `sent` counts
+    samples; `sent_at` is when (ns) the last frame was sent, `ducked_at` when the first softened one was.
     """
 
     rate: int
     lead: int
     frame: int
+    live: bool = False
     sent: int = 0
     finished: bool = False
     sent_at: int | None = None
@@ -71,6 +73,11 @@ class Playout:
         self.ducked_at = None
 
     @property
+    def pushed(self) -> int:
+        """Samples that have come, sent or not."""
+        return self._pushed
+
+    @property
     def over(self) -> bool:
         """Whether all there will ever be has been sent."""
         return self.finished and not self._waiting
@@ -82,7 +89,7 @@ class Playout:
 
     def due(self) -> int | None:
         """When (ns) the next frame may be sent: 0 if at once, None while there is none."""
-        if not self._waiting or (self._waiting < self.frame and not self.finished):
+        if not self._waiting or (self._waiting < self.frame and not (self.finished or self.live)):
             return None
         return 0 if self._dry_at is None else self._dry_at - self.lead + self._duration(self.frame)
 
@@ -111,6 +118,10 @@ class Playout:
     def playing(self, *, now: int) -> bool:
         """Whether the client still has something to play, by the pace."""
         return self._dry_at is not None and self._dry_at > now
+
+    def played_at(self, sample: int) -> int:
+        """When (ns) the client plays a sample of the frame that was sent last, by the pace."""
+        return (self._dry_at or 0) - self._duration(self.sent - sample)
 
     def dry_at(self) -> int | None:
         """When (ns) the client will have played all that was sent; None before the first frame."""

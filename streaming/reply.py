@@ -10,7 +10,7 @@ from typing import Literal
 from streaming.audio import NS, AudioFormat, Resampler
 from streaming.conversation import Conversation
 from streaming.core import Core
-from streaming.engine import ReplyAudio, ReplyEnded, ReplyFailed, ReplyStage, ReplyToolCall, Stage
+from streaming.engine import ReplyAudio, ReplyEnded, ReplyFailed, ReplyStage, ReplyToolCall, Samples, Stage
 from streaming.items import FunctionCall
 from streaming.observations import TurnMeasured, Underrun
 from streaming.playout import Playout
@@ -37,10 +37,19 @@ class Reply:
     """A response from its first thought to `response.done`.
 
     While it is provisional it collects; after `confirm`, `pump` sends what is due. It ends once all has been
-    sent, once the engine has failed, or by `cancel`; whichever comes first.
+    sent, once the engine has failed, or by `cancel`; whichever comes first. A `live` one is spoken in real time by a
+    duplex engine, and can be heard from where `on_voice` says.
     """
 
-    def __init__(self, core: Core, plan: ResponsePlan, conversation: Conversation | None, timeline: Timeline) -> None:
+    def __init__(
+        self,
+        core: Core,
+        plan: ResponsePlan,
+        conversation: Conversation | None,
+        timeline: Timeline,
+        *,
+        live: bool = False,
+    ) -> None:
         self.plan = plan
         self.timeline = timeline
         self.provisional = True
@@ -53,7 +62,10 @@ class Reply:
         self._format = AudioFormat.of(plan.audio.format)
         self._resampler = Resampler(core.engine.output_rate, self._format.rate)
         frame = core.options.frame * self._format.rate // NS
-        self.playout = Playout(rate=self._format.rate, lead=core.options.lead, frame=frame)
+        self.playout = Playout(rate=self._format.rate, lead=core.options.lead, frame=frame, live=live)
+        self._audible = None if live else 0  # the first sample that can be heard
+        self._first_sent: int | None = None
+        self._heard_tokens = 0
         self._text = ""
         self._shown = 0
         self._audio = bytearray()
@@ -83,6 +95,18 @@ class Reply:
         """More speech."""
         self.playout.push(self._resampler.push(event.audio), min(event.text_end, len(self._text)))
 
+    def on_speech(self, audio: Samples, text: str) -> None:
+        """More of a live reply, at the engine's rate, and the words that begin in it."""
+        self._text += text
+        if self.plan.speaks:
+            self.playout.push(self._resampler.push(audio), len(self._text))
+
+    def on_voice(self, offset: int, timeline: Timeline) -> None:
+        """In the audio that comes next the live reply can be heard, from `offset` samples on; `timeline` led to it."""
+        if not self._begun:
+            self._audible = self.playout.pushed + offset * self._format.rate // self._core.engine.output_rate
+            self.timeline = timeline
+
     def on_stage(self, event: ReplyStage) -> None:
         """One more mark on the timeline."""
         self.timeline.mark(_PART_OF_STAGE[event.stage], event.at)
@@ -91,11 +115,12 @@ class Reply:
         """A function to call."""
         self._calls.append(FunctionCall(call_id=event.call_id, name=event.name, arguments=event.arguments))
 
-    def on_ended(self, event: ReplyEnded) -> None:
-        """Nothing more will come."""
+    def on_ended(self, event: ReplyEnded, *, heard_tokens: int = 0) -> None:
+        """Nothing more will come. `heard_tokens`: the user's audio that a live reply accounts for."""
         self.playout.push(self._resampler.finish(), len(self._text))
         self.playout.finish()
         self._ended = event
+        self._heard_tokens = heard_tokens
 
     def on_failed(self, event: ReplyFailed) -> None:
         """Nothing more can come: what has been sent stays, and the client is told."""
@@ -128,7 +153,7 @@ class Reply:
             self._show(len(self._text), now)
         while frame := self.playout.next_frame(now=now):
             self._show(frame.text_end, now)
-            self._begin(now)
+            self._mark_sent(now)
             if frame.gap:
                 self._core.out.put(Underrun(response_id=self.plan.response_id, gap=frame.gap))
             data = self._format.encode(frame.audio)
@@ -177,15 +202,22 @@ class Reply:
 
     def _show(self, until: int, now: int) -> None:
         if until > self._shown:
-            self._begin(now)
+            if not (self.plan.speaks and self.playout.live):
+                self._begin(now)
             self._events.text(self._text[self._shown : until])
             self._shown = until
 
-    def _begin(self, now: int) -> None:
+    def _mark_sent(self, now: int) -> None:
+        """A frame was sent: is it the first that can be heard?"""
+        self._first_sent = now if self._first_sent is None else self._first_sent
+        if self._audible is not None and self.playout.sent > self._audible and not self._begun:
+            self._begin(self.playout.played_at(self._audible))
+
+    def _begin(self, at: int) -> None:
         """Mark the first of the reply that leaves."""
         if not self._begun:
             self._begun = True
-            self.timeline.mark("send", now)
+            self.timeline.mark("send", at)
             latency = self.timeline.latency()
             self._core.out.put(TurnMeasured(response_id=self.plan.response_id, latency=latency))
 
@@ -209,6 +241,8 @@ class Reply:
 
     def _end(self, details: StatusDetails, words: str) -> None:
         self.done = True
+        if self._first_sent is not None:
+            self._begin(self._first_sent)  # of a live reply that was words and silence
         metadata = dict(self.plan.metadata or {})
         if self._begun:
             metadata[LATENCY_KEY] = json.dumps(self.timeline.latency().as_milliseconds())
@@ -224,10 +258,11 @@ class Reply:
         read = written = cached = 0  # an engine that was stopped does not say
         if self._ended is not None:
             read, written, cached = self._ended.input_tokens, self._ended.output_tokens, self._ended.cached_tokens
+        heard = self._heard_tokens
         return Usage(
-            input_tokens=read,
+            input_tokens=read + heard,
             output_tokens=written + spoken,
-            total_tokens=read + written + spoken,
-            input_token_details=InputTokenDetails(text_tokens=read, cached_tokens=cached),
+            total_tokens=read + heard + written + spoken,
+            input_token_details=InputTokenDetails(text_tokens=read, audio_tokens=heard, cached_tokens=cached),
             output_token_details=OutputTokenDetails(text_tokens=written, audio_tokens=spoken),
         )

@@ -46,6 +46,7 @@ class Responses:
         self._running: dict[str, Reply] = {}
         self._recent: deque[Reply] = deque(maxlen=_TRUNCATABLE)
         self._guess: Reply | None = None
+        self._next: deque[Reply] = deque()  # live replies, behind the one that is being sent
         self.spoken = False
         """Whether any reply's audio has been sent."""
         self.latest: Reply | None = None
@@ -107,6 +108,14 @@ class Responses:
             self._core.out.put(CancelReply(response_id=guess.plan.response_id))
             self._core.out.put(SpeculationEnded(response_id=guess.plan.response_id, used=False))
 
+    def open(self, timeline: Timeline) -> Reply:
+        """A duplex engine begins to speak by itself. The client is told once the reply before has been sent."""
+        plan = self._plan(ResponseParams())
+        reply = Reply(self._core, plan, self._conversation, timeline, live=True)
+        self._running[plan.response_id] = reply
+        self._next.append(reply)
+        return reply
+
     def create(self, params: ResponseParams, *, timeline: Timeline, note: str = "") -> None:
         """Answer now. `note` is added to the instructions.
 
@@ -145,6 +154,7 @@ class Responses:
 
     def fail_all(self, code: str, message: str, *, now: int) -> None:
         """The session is over: so is every reply."""
+        self._next.clear()
         for reply in self._running.values():
             reply.on_failed(ReplyFailed(response_id=reply.plan.response_id, code=code, message=message))
         self.pump(now=now)
@@ -178,12 +188,19 @@ class Responses:
     def pump(self, *, now: int) -> None:
         """Send what is due."""
         for reply in list(self._running.values()):
-            reply.pump(now=now)
-            self.spoken = self.spoken or reply.playout.sent > 0
-            if reply.done:
-                del self._running[reply.plan.response_id]
+            self._pump(reply, now)
+        while self._next and self.active is None:
+            reply = self._next.popleft()
+            self._announce(reply)
+            self._pump(reply, now)
 
     # --- inner workings
+
+    def _pump(self, reply: Reply, now: int) -> None:
+        reply.pump(now=now)
+        self.spoken = self.spoken or reply.playout.sent > 0
+        if reply.done:
+            del self._running[reply.plan.response_id]
 
     def _announce(self, reply: Reply) -> None:
         reply.confirm()
@@ -263,5 +280,6 @@ class Responses:
 
     def _cancel(self, reply: Reply, reason: Literal["turn_detected", "client_cancelled"], now: int) -> None:
         del self._running[reply.plan.response_id]
-        self._core.out.put(CancelReply(response_id=reply.plan.response_id))
+        if not reply.playout.live:
+            self._core.out.put(CancelReply(response_id=reply.plan.response_id))
         reply.cancel(reason, now=now)

@@ -3,6 +3,9 @@
 A driver gives it what comes (`receive`), tells it the time (`handle_timeout` at `next_timeout`), and after each call
 carries away what goes out (`poll` until None): events for the client, commands for the engine and the detectors, and
 observations for the operator. The same calls at the same times give the same outputs, always.
+
+There are two policies. A turn-based engine is asked for each reply, which the user may interrupt; `user_turns` decides.
+A duplex engine hears everything, and speaks and yields by itself; `duplex` makes responses of what it says.
 """
 
 from __future__ import annotations
@@ -29,12 +32,13 @@ from streaming.client_events import (
 from streaming.config import ServerVad, SessionConfig
 from streaming.conversation import Conversation
 from streaming.core import MS, SECOND, Core, Outbox, Output, SessionOptions
+from streaming.duplex import Duplex
 from streaming.engine import (
+    DETECTOR_RATE,
     DetectorEvent,
     EngineEvent,
     EngineInfo,
     EngineLost,
-    HearAudio,
     Speech,
     Transcript,
     TranscriptFailed,
@@ -46,7 +50,7 @@ from streaming.items import InputAudio, Item, Message
 from streaming.listening import Listener
 from streaming.observations import CloseSession
 from streaming.reply import Reply
-from streaming.responses import Responses
+from streaming.responses import ReplyEvent, Responses
 from streaming.server_events import (
     ErrorDetail,
     ErrorEvent,
@@ -88,6 +92,7 @@ class Session:
             config.audio.input.format, engine_rate=engine.input_rate, ahead=options.ahead, now=now
         )
         self._turns = UserTurns(self._core, self._conversation, self._responses, self._listener, self._transcripts)
+        self._duplex = Duplex(self._core, self._responses, self._turns) if engine.duplex else None
         self._began = now
         self._last_word = now
         self._warned = False
@@ -120,8 +125,6 @@ class Session:
                     self._turns.words(event.item_id, text, now=now)
             case EngineLost():
                 self._on_engine_lost(event, now)
-            case Speech():
-                pass
             case (
                 UpdateSession()
                 | AppendAudio()
@@ -137,11 +140,13 @@ class Session:
             ):
                 self._last_word = now
                 try:
+                    if self._duplex is not None:
+                        self._duplex.check(event)
                     self._on_client(event, now)
                 except PeerError as error:
                     self._core.out.refuse(error, event.event_id)
             case _:
-                self._responses.hear(event, now=now)
+                self._on_engine(event, now)
         self._settle(now)
 
     def refuse(self, error: PeerError, *, now: int) -> None:
@@ -158,8 +163,9 @@ class Session:
         """When (monotonic ns) `handle_timeout` is wanted; it may lie in the past."""
         if self.closed:
             return None
-        times = (self._responses.due(), self._turns.due(), self._idle_due(), self._silent_due(), self._length_due())
-        return min((time for time in times if time is not None), default=None)
+        speech_due = self._duplex.due() if self._duplex is not None else None
+        times = (self._responses.due(), speech_due, self._turns.due(), self._idle_due(), self._silent_due())
+        return min((time for time in (*times, self._length_due()) if time is not None), default=None)
 
     def handle_timeout(self, *, now: int) -> None:
         """Do what is due by now."""
@@ -212,23 +218,27 @@ class Session:
                 assert_never(event)
 
     def _append(self, data: bytes, now: int) -> None:
-        limit = self._core.options.longest_turn
-        if not self._turns.detects and self._turns.waiting * SECOND >= limit * 16_000:
+        limit = self._core.options.longest_turn * DETECTOR_RATE // SECOND
+        full = not self._turns.detects and self._turns.waiting >= limit
+        if full and self._duplex is None:
             raise PeerError(
-                f"the input audio buffer holds {limit // SECOND} s, which is all it can; commit or clear it",
+                f"the input audio buffer holds {limit // DETECTOR_RATE} s, which is all it can; commit or clear it",
                 code="input_audio_buffer_full",
                 param="audio",
             )
         frames, for_engine = self._listener.append(data, now=now)
-        if self._core.engine.duplex and len(for_engine):
-            self._core.out.put(HearAudio(audio=for_engine))
+        if self._duplex is not None:
+            self._duplex.hear(for_engine, now=now)
+            if full:  # a duplex engine has heard it, committed or not
+                self._turns.keep(limit)
         if self._turns.detects:
             for frame in frames:
                 self._core.out.put(frame)
 
     def _update(self, event: UpdateSession, now: int) -> None:
         old = self._core.config
-        new = updated_config(old, event.session, engine=self._core.engine, spoken=self._responses.spoken)
+        begun = self._duplex is not None and self._duplex.begun
+        new = updated_config(old, event.session, engine=self._core.engine, spoken=self._responses.spoken, begun=begun)
         self._core.config = new
         if new.audio.input.format != old.audio.input.format:
             self._listener.listen_in(new.audio.input.format)
@@ -304,10 +314,22 @@ class Session:
         self._responses.forget_guess()
         self._core.out.send(ItemTruncated(item_id=event.item_id, content_index=0, audio_end_ms=heard))
 
+    # --- the engine
+
+    def _on_engine(self, event: ReplyEvent | Speech, now: int) -> None:
+        """What an engine says; a duplex engine knows no response by name, and no other makes `Speech`."""
+        if isinstance(event, Speech):
+            if self._duplex is not None:
+                self._duplex.speech(event, now=now)
+        elif self._duplex is None:
+            self._responses.hear(event, now=now)
+
     # --- time
 
     def _settle(self, now: int) -> None:
         """Send what may be sent, and let the user's side see what became of the reply."""
+        if self._duplex is not None:
+            self._duplex.follow(now=now)
         self._responses.pump(now=now)
         self._turns.follow(now=now)
 
@@ -322,9 +344,9 @@ class Session:
         return self._began + longest - (0 if self._warned else self._core.options.warning)
 
     def _silent_due(self) -> int | None:
-        """When the user will have been silent for `idle_timeout_ms`."""
+        """When the user will have been silent for `idle_timeout_ms`; never where no reply to it can be asked for."""
         setting = self._core.config.audio.input.turn_detection
-        if not isinstance(setting, ServerVad) or setting.idle_timeout_ms is None:
+        if self._duplex is not None or not isinstance(setting, ServerVad) or setting.idle_timeout_ms is None:
             return None
         quiet_since = self._quiet_since()
         if quiet_since is None or self._turns.speaking or self._idle_counted_from == quiet_since:

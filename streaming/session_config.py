@@ -26,9 +26,11 @@ def first_config(config: SessionConfig, *, session_id: str, engine: EngineInfo) 
 
 
 def updated_config(
-    config: SessionConfig, patch: Mapping[str, object], *, engine: EngineInfo, spoken: bool
+    config: SessionConfig, patch: Mapping[str, object], *, engine: EngineInfo, spoken: bool, begun: bool = False
 ) -> SessionConfig:
     """`config` with a client's merge patch applied. `spoken`: a reply has been heard, so that the voice is settled.
+
+    `begun`: a duplex engine listens, and was told who it is: its instructions and its voice are settled.
 
     Raises PeerError naming the field that cannot be taken; nothing of the patch is taken then.
     """
@@ -38,6 +40,8 @@ def updated_config(
     check_modalities(new.output_modalities, engine=engine, of="session")
     check_tools(new.tools, new.tool_choice, engine=engine, of="session")
     check_voice(new.audio.output.voice, engine=engine, of="session")
+    if begun:
+        _check_persona(config, new)
     if spoken and new.audio.output.voice != config.audio.output.voice:
         message = "the voice is fixed once a reply has been spoken"
         raise PeerError(message, code="cannot_update_voice", param="session.audio.output.voice")
@@ -49,6 +53,16 @@ def updated_config(
             f"the model {engine.model!r} does not know {language!r}; it knows: {known}",
         )
     return new
+
+
+def _check_persona(config: SessionConfig, new: SessionConfig) -> None:
+    why = "once a duplex model listens; set it before any audio is sent"
+    if new.instructions != config.instructions:
+        message = f"the instructions are fixed {why}"
+        raise PeerError(message, code="cannot_update_instructions", param="session.instructions")
+    if new.audio.output.voice != config.audio.output.voice:
+        message = f"the voice is fixed {why}"
+        raise PeerError(message, code="cannot_update_voice", param="session.audio.output.voice")
 
 
 def check_modalities(modalities: tuple[Modality, ...], *, engine: EngineInfo, of: str) -> None:

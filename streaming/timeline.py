@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-Part = Literal["endpointing", "queue", "transcribe", "think", "write", "voice", "send"]
+Part = Literal["endpointing", "queue", "transcribe", "think", "write", "voice", "encode", "model", "decode", "send"]
 """What the wait was spent on, in causal order.
 
-endpointing: deciding that the turn is over; queue: waiting for the engine; transcribe: the user's words; think: the
-reply's first token; write: its first clause; voice: the clause's first audio; send: handing over the first frame.
+endpointing: deciding that the turn is over, which a duplex engine does by itself; queue: waiting for the engine. Then a
+turn-based engine's own: transcribe: the user's words; think: the reply's first token; write: its first clause; voice:
+the clause's first audio. Or a duplex engine's, of one frame: encode, model, decode. Last, send: handing over the first
+frame.
 """
 
 PARTS: tuple[Part, ...] = get_args(Part)

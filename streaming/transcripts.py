@@ -1,4 +1,9 @@
-"""The users' words: asked of the engine, kept until their item is committed, then told to the client."""
+"""The users' words: asked of the engine, kept until their item is committed, then told to the client.
+
+A turn-based engine that finds no words (`EngineInfo.transcribes`) is given each turn's audio in the same way, because a
+reply refers to it by the item's id; what it answers is of no account, and the client is told nothing. A duplex engine
+has heard the audio already.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +40,9 @@ class Transcripts:
 
     def ask(self, item_id: str, audio: Samples) -> None:
         """Have the words of `audio`, at the engine's input rate, found for this item."""
+        engine = self._core.engine
+        if engine.duplex and not engine.transcribes:
+            return
         asked = self._asked.setdefault(item_id, _Asked())
         asked.revision += 1
         asked.answer = None
@@ -51,6 +59,9 @@ class Transcripts:
 
     def commit(self, item_id: str, seconds: float) -> None:
         """The item has joined the conversation: its words may be told."""
+        if not self._core.engine.transcribes:
+            self.drop(item_id)
+            return
         asked = self._asked.setdefault(item_id, _Asked())
         asked.seconds = seconds
         self._tell(item_id, asked)
@@ -61,6 +72,8 @@ class Transcripts:
 
     def hear(self, event: Transcript | TranscriptFailed) -> bool:
         """The engine's answer; whether it is the final one to what was asked last."""
+        if not self._core.engine.transcribes:
+            return False
         asked = self._asked.get(event.item_id)
         if asked is None or event.revision != asked.revision or (isinstance(event, Transcript) and not event.final):
             return False

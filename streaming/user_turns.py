@@ -2,6 +2,8 @@
 
 At the first likely end of a turn its reply is begun on speculation: transcription and the reply's first clause are
 under way while the end is still being decided, and are thrown away if the user goes on.
+
+In a conversation with a duplex engine turns are only observed: nothing is begun, stopped or owed on account of them.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from streaming.engine import (
 from streaming.errors import PeerError
 from streaming.items import InputAudio, Message
 from streaming.listening import Listener
-from streaming.overlap import Overlaps
+from streaming.overlap import HeldTurns, Overlaps
 from streaming.responses import Responses
 from streaming.server_events import AudioCleared, AudioCommitted, ItemAdded, ItemDone, SpeechStarted, SpeechStopped
 from streaming.timeline import Timeline
@@ -49,7 +51,7 @@ class UserTurns:
         self._responses = responses
         self._listener = listener
         self._transcripts = transcripts
-        self._overlaps = Overlaps(core, conversation, responses)
+        self._overlaps = HeldTurns(core, responses) if core.engine.duplex else Overlaps(core, conversation, responses)
         self._endpointer: Endpointer | None = None
         self._item_id = core.out.name("item")
         self._asked_until = -1  # up to where the coming turn's words have been asked for
@@ -86,8 +88,11 @@ class UserTurns:
 
     @property
     def open(self) -> bool:
-        """Whether the user is in a turn, has one to commit, or is owed the answer to one."""
-        uncommitted = not self.detects and self.waiting >= LEAST_COMMIT
+        """Whether the user is in a turn, has one to commit, or is owed the answer to one.
+
+        What a duplex engine has heard needs no commit.
+        """
+        uncommitted = not (self.detects or self._core.engine.duplex) and self.waiting >= LEAST_COMMIT
         return self.speaking or uncommitted or self._owed is not None
 
     @property
@@ -99,6 +104,13 @@ class UserTurns:
     def waiting(self) -> int:
         """Samples heard that no turn has taken; what the next commit would take."""
         return self._listener.end - self._start
+
+    @property
+    def spoken_until(self) -> int | None:
+        """When (ns) the last that the user has said came in: of the turn under way, else of the newest."""
+        if self._endpointer is not None and self._endpointer.in_turn:
+            return self._listener.arrived(self._endpointer.voice_end)
+        return self.latest_end
 
     # --- from the detectors
 
@@ -149,6 +161,16 @@ class UserTurns:
         self._forget(now)
         self._core.out.send(AudioCleared())
 
+    def answered(self, *, now: int) -> None:
+        """A duplex engine begins to speak: if the user is silent, that ends the turn."""
+        if self._endpointer is not None and not self._overlaps.pending:
+            self._act(self._endpointer.end(), now)
+
+    def keep(self, samples: int) -> None:
+        """Forget all but the newest of the audio that no turn has taken."""
+        self._start = max(self._start, self._listener.end - samples)
+        self._listener.forget_before(self._start)
+
     def forget_owed(self) -> None:
         """The client sees to the answer itself."""
         self._owed = None
@@ -197,7 +219,9 @@ class UserTurns:
 
     def _judge(self, judgement: Judgement, now: int) -> None:
         """Do what speech over a reply calls for."""
-        if judgement is Judgement.ASK:
+        if judgement is Judgement.ASK and not self._core.engine.transcribes:
+            self._judge(self._overlaps.words(None, now=now), now)
+        elif judgement is Judgement.ASK:
             self._ask_words(self._followed)
         elif judgement is Judgement.DISMISS:
             self._start = self._followed
@@ -283,7 +307,7 @@ class UserTurns:
 
     def _responds(self) -> bool:
         setting = self._core.config.audio.input.turn_detection
-        return setting is not None and setting.create_response
+        return setting is not None and setting.create_response and not self._core.engine.duplex
 
     # --- looking ahead
 

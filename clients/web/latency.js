@@ -18,6 +18,9 @@ export const PARTS = Object.freeze([
   { key: "think", label: "Think", local: false, means: "until the first word of the reply" },
   { key: "write", label: "Write", local: false, means: "until the first clause of the reply" },
   { key: "voice", label: "Voice", local: false, means: "until the clause sounds" },
+  { key: "encode", label: "Encode", local: false, means: "a speech model hears your last frame" },
+  { key: "model", label: "Model", local: false, means: "and finds what to say" },
+  { key: "decode", label: "Decode", local: false, means: "until it sounds" },
   { key: "send", label: "Send", local: false, means: "handing over the first frame" },
   { key: "playout", label: "Playout", local: true, means: "buffer and loudspeaker" },
 ]);

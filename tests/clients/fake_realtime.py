@@ -43,6 +43,9 @@ LATENCY: Mapping[str, float] = {
     "think_ms": 84.1,
     "write_ms": 22.6,
     "voice_ms": 57.3,
+    "encode_ms": 0.0,
+    "model_ms": 0.0,
+    "decode_ms": 0.0,
     "send_ms": 0.6,
 }
 

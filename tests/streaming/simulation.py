@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -20,10 +21,14 @@ from streaming.engine import (
     DetectVoice,
     EngineEvent,
     EngineInfo,
+    FrameTimes,
+    HearAudio,
     PredictTurnEnd,
     ReplyAudio,
     ReplyEnded,
     ReplyText,
+    Samples,
+    Speech,
     StartReply,
     Transcribe,
     Transcript,
@@ -37,7 +42,17 @@ from streaming.session import Input, Session
 T = TypeVar("T")
 PCM = AudioFormat("pcm16", 24_000)
 ENGINE = EngineInfo(model="scripted", input_rate=16_000, output_rate=24_000, voices=("joe",))
+DUPLEX = EngineInfo(
+    model="scripted-duplex",
+    input_rate=24_000,
+    output_rate=24_000,
+    duplex=True,
+    transcribes=False,
+    voices=("joe", "ann"),
+)
 CHUNK_MS = 20
+FRAME = 1920
+"""Samples in a duplex engine's frame: 80 ms."""
 CAPTIONS = SessionConfig(audio=AudioConfig(input=AudioInput(transcription=Transcription(model="any"))))
 MANUAL = SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=None)))
 
@@ -55,6 +70,58 @@ class Script:
     chunk_seconds: float = 0.25
 
 
+FRAME_TIMES = FrameTimes(queue=4 * MS, encode=5 * MS, model=15 * MS, decode=6 * MS)
+
+
+@dataclass
+class DuplexModel:
+    """A duplex engine: a frame heard is a frame said, `delay_ms` later; near-silent noise but for what it is told.
+
+    What it is told to say is a constant level, each utterance's its own. `said` is all of it, as the wire has it.
+    """
+
+    times: FrameTimes = FRAME_TIMES
+    delay_ms: int = 30
+    noise: float = 1e-4
+    said: bytearray = field(default_factory=bytearray)
+    utterances: int = 0
+    heard: int = 0
+
+    def __post_init__(self) -> None:
+        self._ahead: deque[tuple[float, str]] = deque()  # the frames to come: level and words
+        self._random = np.random.default_rng(3)
+        self._unframed = 0
+
+    def say(self, words: str = "", *, ms: int = 1600, after_ms: int = 0, lead_ms: int = 160) -> None:
+        """Speak for `ms` in `after_ms`, in whole frames. The words come `lead_ms` before their sound, one a frame."""
+        self.utterances += 1
+        level = 0.05 + 0.01 * (self.utterances % 20)
+        pieces = words.replace(" ", "| ").split("|") if words else []
+        frames = [(0.0, "")] * (after_ms // 80) + [(0.0, "")] * (lead_ms // 80 if pieces else 0)
+        frames += [(level, "")] * (ms // 80)
+        for index, piece in enumerate(pieces):
+            at = after_ms // 80 + index
+            frames += [(0.0, "")] * (at + 1 - len(frames))
+            frames[at] = frames[at][0], piece
+        self._ahead.extend(frames)
+
+    def hush(self) -> None:
+        """Stop at once: the model yields."""
+        self._ahead.clear()
+
+    def hear(self, audio: Samples) -> Iterator[Speech]:
+        """What it says to the frames that `audio` completes."""
+        self._unframed += len(audio)
+        while self._unframed >= FRAME:
+            self._unframed -= FRAME
+            self.heard += FRAME
+            level, text = self._ahead.popleft() if self._ahead else (0.0, "")
+            noise = self._random.normal(0, self.noise, FRAME)
+            sound = (level + noise).astype(np.float32)
+            self.said += PCM.encode(sound)
+            yield Speech(audio=sound, text=text, heard=self.heard, times=self.times)
+
+
 @dataclass
 class Simulation:
     """Drives a session as a driver would. Speech is noise, silence is zeros; the voice detector tells them apart."""
@@ -64,6 +131,7 @@ class Simulation:
     script: Script = field(default_factory=Script)
     engine: EngineInfo = ENGINE
     make: Callable[..., Session] = Session
+    model: DuplexModel = field(default_factory=DuplexModel)
 
     def __post_init__(self) -> None:
         self.now = 1_000_000_000_000
@@ -75,6 +143,7 @@ class Simulation:
         self._order = itertools.count()
         self._cancelled: set[str] = set()
         self._waiting: dict[str, tuple[StartReply, int]] = {}
+        self._said_at = 0
         self._noise = np.random.default_rng(7)
         self._drain()
 
@@ -166,6 +235,10 @@ class Simulation:
             case ConfirmReply():
                 start, ready = self._waiting.pop(output.response_id)
                 self._speak(start, delay=max(0, (ready - self.now) // MS))
+            case HearAudio():
+                for speech in self.model.hear(output.audio):
+                    self._said_at = max(self._said_at, self.now + self.model.delay_ms * MS)  # in order, however late
+                    heapq.heappush(self._later, (self._said_at, next(self._order), speech))
             case CancelReply():
                 self._cancelled.add(output.response_id)
             case _:

@@ -10,7 +10,8 @@ import {
   turnOf,
 } from "../../../clients/web/latency.js";
 
-const SERVER = { endpointing: 210.4, queue: 0.3, transcribe: 35.3, think: 80.4, write: 20.2, voice: 55.5, send: 0.9 };
+const CASCADE = { endpointing: 210.4, queue: 0.3, transcribe: 35.3, think: 80.4, write: 20.2, voice: 55.5, send: 0.9 };
+const SERVER = { ...CASCADE, encode: 0, model: 0, decode: 0 };
 const LOCAL = { capture: 31.3, network: 1.4, playout: 82.7 };
 
 /** @param {Record<string, number>} parts @param {number} [excess] */
@@ -52,7 +53,7 @@ test("a turn's whole milliseconds add up to its total exactly", () => {
 
 test("rounding keeps the sum and moves no part by a whole unit", () => {
   for (let round = 0; round < 200; round += 1) {
-    const values = Array.from({ length: 10 }, (_, index) => ((round * 7919 + index * 104729) % 100000) / 313);
+    const values = Array.from({ length: PARTS.length }, (_, index) => ((round * 7919 + index * 104729) % 100000) / 313);
     const rounded = roundToSum(values);
     assert.equal(
       rounded.reduce((a, b) => a + b),
