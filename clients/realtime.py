@@ -9,20 +9,17 @@ One task may iterate over the events while another sends.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import numpy as np
 import websockets
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as open_connection
 
-from clients.audio_files import speech_end
-from clients.errors import ClientError, DisconnectedError, NoReplyError, RefusedError, UnreachableError
+from clients.connection import disconnected, reach
+from clients.errors import ClientError, DisconnectedError, NoReplyError
+from clients.pacing import keep_silent, sleep_until, speak
 from clients.playout import PlayoutClock
 from clients.tasks import first_done
 from clients.turns import Turn, TurnCollector
@@ -38,11 +35,6 @@ from streaming.wire.openai_realtime import UnknownEvent, decode_server, encode_c
 
 Event = ServerEvent | UnknownEvent
 Watch = Callable[[Event], None]
-
-FRAME = 0.04
-"""Seconds of audio in one message when speaking in real time."""
-
-_MAX_MESSAGE = 16 * 2**20
 
 
 class RealtimeClient:
@@ -68,7 +60,7 @@ class RealtimeClient:
 
         Raises UnreachableError, RefusedError, or DisconnectedError if it ends before it began.
         """
-        connection = await _open(_address(url, model, extensions=extensions), api_key)
+        connection = await reach(_address(url, model, extensions=extensions), api_key=api_key)
         async with connection:
             first = await _next_event(connection)
             if not isinstance(first, events.SessionCreated):
@@ -92,7 +84,7 @@ class RealtimeClient:
         try:
             await self._connection.send(encode_client(event))
         except websockets.ConnectionClosed as closed:
-            raise _disconnected(closed) from None
+            raise disconnected(closed) from None
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -133,25 +125,11 @@ class RealtimeClient:
         """
         target = self.input_format.rate
         audio = resample(samples, rate, target)
-        size = int(target * FRAME)
-        last_word = speech_end(audio, rate=target)
-        ended = start = time.monotonic_ns()
-        for position in range(0, len(audio), size):
-            if realtime:  # a frame is there to be sent when its last sample has been spoken
-                await _sleep_until(start + int((position + size) / target * 1e9))
-            await self.append(audio[position : position + size])
-            if position < last_word:
-                ended = time.monotonic_ns()
-        return ended
+        return await speak(audio, self.append, rate=target, realtime=realtime)
 
     async def keep_silent(self) -> None:
         """Send silence in real time until cancelled, as a microphone in a quiet room does."""
-        size = int(self.input_format.rate * FRAME)
-        due = time.monotonic_ns()
-        while True:
-            due += int(FRAME * 1e9)
-            await _sleep_until(due)
-            await self.append(np.zeros(size, np.float32))
+        await keep_silent(self.append, rate=self.input_format.rate)
 
     async def turn(
         self, samples: Samples, *, rate: int = 24_000, patience: float = 60.0, watch: Watch | None = None
@@ -209,7 +187,7 @@ class RealtimeClient:
 
     async def _heard_out(self, collector: TurnCollector, speech_ended: int | None) -> Turn:
         turn = collector.turn(speech_ended=speech_ended, now=time.monotonic_ns())
-        await _sleep_until(self.playout.ends)
+        await sleep_until(self.playout.ends)
         return turn
 
     async def _follow(self, event: Event) -> None:
@@ -239,42 +217,10 @@ def _address(url: str, model: str, *, extensions: bool) -> str:
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 
-async def _open(address: str, api_key: str | None) -> ClientConnection:
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    host = urlsplit(address).netloc
-    try:
-        return await open_connection(address, additional_headers=headers, max_size=_MAX_MESSAGE)
-    except websockets.InvalidStatus as refusal:
-        raise _refused(host, refusal) from None
-    except websockets.InvalidURI:
-        raise UnreachableError(f"{address} is not a WebSocket address (ws://host:port/v1/realtime)") from None
-    except (OSError, TimeoutError, websockets.InvalidHandshake) as error:
-        raise UnreachableError(f"no server answers at {host} ({error})") from None
-
-
-def _refused(host: str, refusal: websockets.InvalidStatus) -> RefusedError:
-    status = refusal.response.status_code
-    try:
-        reason = str(json.loads(refusal.response.body)["error"]["message"])[:200]
-    except (ValueError, TypeError, KeyError):
-        reason = f"HTTP {status}"
-    return RefusedError(f"the server at {host} refused: {reason}", status=status)
-
-
 async def _next_event(connection: ClientConnection) -> Event:
     try:
         return decode_server(await connection.recv())
     except websockets.ConnectionClosed as closed:
-        raise _disconnected(closed) from None
+        raise disconnected(closed) from None
     except PeerError as error:
         raise ClientError(f"the server sent something that is no event: {error.message}") from None
-
-
-def _disconnected(closed: websockets.ConnectionClosed) -> DisconnectedError:
-    code = closed.rcvd.code if closed.rcvd else 1006
-    reason = closed.rcvd.reason if closed.rcvd else ""
-    return DisconnectedError(f"the server closed the connection: {reason or f'code {code}'}", code=code)
-
-
-async def _sleep_until(due: int) -> None:
-    await asyncio.sleep(max(0, due - time.monotonic_ns()) / 1e9)

@@ -24,7 +24,7 @@ from server.metrics import Metrics
 from server.sessions import Sessions, session_config, session_options
 from server.settings import PREFIX, Settings, describe
 from server.traces import TraceFiles
-from server.transports.openai_websocket import WebSocketLimits
+from server.transports.websocket import WebSocketLimits
 from streaming.errors import EngineError
 
 _log = logging.getLogger("server")

@@ -14,7 +14,9 @@ from server.api.models import models_router
 from server.api.page import PAGE, SecurityHeaders, add_page
 from server.auth import AccessPolicy
 from server.gateway import Gateway
-from server.transports.openai_websocket import WebSocketLimits, realtime_router
+from server.transports.moshi_websocket import moshi_router
+from server.transports.openai_websocket import realtime_router
+from server.transports.websocket import WebSocketLimits
 
 
 def create_app(
@@ -44,5 +46,6 @@ def create_app(
     app.include_router(health_router(gateway, access))
     app.include_router(models_router(gateway, access))
     app.include_router(realtime_router(gateway, access, limits or WebSocketLimits()))
+    app.include_router(moshi_router(gateway, access, limits or WebSocketLimits()))
     add_page(app, directory=page, recording=recording)
     return app

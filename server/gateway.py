@@ -35,8 +35,17 @@ _NOTICE = "The server is restarting: this conversation ends with the current tur
 class SessionFactory(Protocol):
     """Makes the session of one conversation."""
 
-    def __call__(self, *, session_id: str, model: str, engine: EngineInfo, extensions: bool, now: int) -> SessionCore:
-        """A new session; `now` is monotonic ns."""
+    def __call__(
+        self,
+        *,
+        session_id: str,
+        model: str,
+        engine: EngineInfo,
+        extensions: bool,
+        lead: int | None = None,
+        now: int,
+    ) -> SessionCore:
+        """A new session; `now` is monotonic ns. `lead`: see `SessionOptions`; None leaves it to the operator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,14 +180,20 @@ class Gateway:
             if not self._admitted:
                 self._empty.set()
 
-    async def converse(self, call: Call, connection: Connection, *, extensions: bool = False) -> CloseSession | None:
-        """Run `call` until it is over; returns how to close the connection, None when the client has gone."""
+    async def converse(
+        self, call: Call, connection: Connection, *, extensions: bool = False, lead: int | None = None
+    ) -> CloseSession | None:
+        """Run `call` until it is over; returns how to close the connection, None when the client has gone.
+
+        `extensions` and `lead` (ns) are what the client can do: see `SessionOptions`.
+        """
         began = self._clock()
         session = self._new_session(
             session_id=call.session_id,
             model=call.model,
             engine=self._engine.info,
             extensions=extensions,
+            lead=lead,
             now=began,
         )
         driver = Driver(

@@ -24,10 +24,21 @@ class Sessions:
     options: SessionOptions
     traces: TraceFiles | None = None
 
-    def __call__(self, *, session_id: str, model: str, engine: EngineInfo, extensions: bool, now: int) -> SessionCore:
-        """A new session; `now` is monotonic ns."""
+    def __call__(
+        self,
+        *,
+        session_id: str,
+        model: str,
+        engine: EngineInfo,
+        extensions: bool,
+        lead: int | None = None,
+        now: int,
+    ) -> SessionCore:
+        """A new session; `now` is monotonic ns. `lead` (ns) bounds what is sent ahead, and so the length of a frame."""
         config = replace(self.config, model=model)
         options = replace(self.options, extensions=extensions)
+        if lead is not None:
+            options = replace(options, lead=min(lead, options.lead), frame=min(lead, options.frame))
         if self.traces is None:
             return Session(session_id=session_id, config=config, engine=engine, options=options, now=now)
         write = self.traces.open(session_id)

@@ -20,6 +20,18 @@ MOST_TEMPERATURE = 100.0
 MOST_TOP_K = 1_000_000
 MOST_SEED = 2**63 - 1
 
+_FIELDS = {
+    "text_temperature": "text_temperature",
+    "text_topk": "text_top_k",
+    "audio_temperature": "audio_temperature",
+    "audio_topk": "audio_top_k",
+    "text_seed": "text_seed",
+    "audio_seed": "audio_seed",
+    "text_prompt": "text_prompt",
+    "voice_prompt": "voice_prompt",
+    "audio": "audio",
+    "codes": "codes",
+}
 _SHOWN = 60  # characters of a refused value that an error message repeats
 
 
@@ -57,6 +69,17 @@ def read_query(query: Mapping[str, str]) -> ChatQuery:
         audio=cast(AudioCoding, _choice(query, "audio", get_args(AudioCoding))),
         codes=_choice(query, "codes", ("0", "1")) == "1",
     )
+
+
+def write_query(query: ChatQuery) -> dict[str, str]:
+    """The parameters that ask for `query`: what is not the default."""
+    default = ChatQuery()
+    values = {
+        name: getattr(query, field)
+        for name, field in _FIELDS.items()
+        if getattr(query, field) != getattr(default, field)
+    }
+    return {name: "1" if value is True else str(value) for name, value in values.items()}
 
 
 def _number(query: Mapping[str, str], name: str, default: float) -> float:

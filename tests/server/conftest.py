@@ -13,7 +13,7 @@ from server.app import create_app
 from server.auth import AccessPolicy
 from server.gateway import Gateway
 from server.listener import Server, bind
-from server.transports.openai_websocket import WebSocketLimits
+from server.transports.websocket import WebSocketLimits
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

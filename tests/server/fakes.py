@@ -262,7 +262,9 @@ def fake_gateway(
 ) -> Gateway:
     """A gateway whose sessions are FakeSessions; they are appended to `sessions`."""
 
-    def new_session(*, session_id: str, model: str, engine: EngineInfo, extensions: bool, now: int) -> FakeSession:
+    def new_session(
+        *, session_id: str, model: str, engine: EngineInfo, extensions: bool, lead: int | None = None, now: int
+    ) -> FakeSession:
         session = FakeSession(session_id=session_id)
         if sessions is not None:
             sessions.append(session)

@@ -100,7 +100,7 @@ def test_what_is_no_sample_is_made_one(bad: float) -> None:
 def test_samples_of_another_kind() -> None:
     said = speech(0.2)
     expected = encoded(said)
-    assert encoded(said.astype(np.float64)) == expected  # type: ignore[arg-type]
+    assert encoded(said.astype(np.float64)) == expected
     assert encoded(np.repeat(said, 2)[::2]) == expected
 
 

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
 from server.auth import AccessPolicy
-from server.transports.openai_websocket import WebSocketLimits
+from server.transports.websocket import WebSocketLimits
 from tests.server.conftest import Serve
 from tests.server.fakes import FakeEngine, FakeSession, FakeTurns, error_event, fake_gateway
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streaming.errors import PeerError
-from streaming.wire.moshi_query import ChatQuery, read_query
+from streaming.wire.moshi_query import ChatQuery, read_query, write_query
 
 STOCK = {  # as the official page asks
     "text_temperature": "0.7",
@@ -72,3 +74,26 @@ def test_a_choice_that_is_not_offered(name: str, value: str) -> None:
     with pytest.raises(PeerError, match=f"{name}: expected '.*' or '.*', got") as caught:
         read_query({name: value})
     assert caught.value.param == name
+
+
+@given(
+    st.builds(
+        ChatQuery,
+        text_temperature=st.floats(0, 100),
+        text_top_k=st.integers(0, 1_000_000),
+        audio_temperature=st.floats(0, 100),
+        audio_top_k=st.integers(0, 1_000_000),
+        text_seed=st.none() | st.integers(0, 2**63 - 1),
+        audio_seed=st.none() | st.integers(0, 2**63 - 1),
+        text_prompt=st.text(max_size=20),
+        voice_prompt=st.text(max_size=20),
+        audio=st.sampled_from(["opus", "pcm"]),
+        codes=st.booleans(),
+    )
+)
+def test_what_is_asked_is_what_is_read(query: ChatQuery) -> None:
+    assert read_query(write_query(query)) == query
+
+
+def test_the_defaults_are_not_written() -> None:
+    assert write_query(ChatQuery()) == {}
