@@ -8,7 +8,7 @@ given a voice, `voices/`. Weights are safetensors, with the names and shapes tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,8 @@ from models.moshi.config import (
 )
 from streaming.errors import EngineError
 
-_FLOATS = frozenset({"BF16", "F16", "F32"})
+_LM_TYPES = frozenset({"BF16", "F16", "F32"})
+_MIMI_TYPES = frozenset({"F32"})
 
 _STACKED = re.compile(r"(.*\.self_attn)\.(in|out)_projs\.(\d+)\.weight")
 """Published files hold an attention's projections, one for each depth step, as a single tensor; moshi splits them."""
@@ -92,14 +93,9 @@ def read_checkpoint(directory: Path) -> Checkpoint:
 
 def expected_tensors(checkpoint: Checkpoint) -> dict[Path, dict[str, TensorSpec]]:
     """By weights file, the tensors that it must hold: all of them, and no others."""
-    lm = _lm_on_meta(checkpoint.lm, torch.bfloat16)
-    with torch.device("meta"):
-        mimi = loaders.get_mimi(None, checkpoint.mimi.document(), device="meta")
     return {
-        checkpoint.lm_weights: {name: TensorSpec(shape, _FLOATS) for name, shape in published_shapes(lm)},
-        checkpoint.mimi_weights: {
-            name: TensorSpec(shape, frozenset({"F32"})) for name, shape in published_shapes(mimi)
-        },
+        checkpoint.lm_weights: _specs(_lm_on_meta(checkpoint.lm, torch.bfloat16), _LM_TYPES),
+        checkpoint.mimi_weights: _specs(_mimi_on_meta(checkpoint.mimi), _MIMI_TYPES),
     }
 
 
@@ -131,7 +127,7 @@ def load_lm(
     transformer only the first `heard_codebooks` steps are loaded: a later step feeds no earlier one, so the codes of
     those kept stay what they are; the user's own codes, which PersonaPlex predicts too, are never heard.
 
-    Raises EngineError where the file cannot be read, or lacks a tensor, or has one of another shape.
+    Raises EngineError where the file cannot be read, or holds other tensors than `expected_tensors` says.
     """
     device = torch.device(device)
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
@@ -141,19 +137,18 @@ def load_lm(
         context=checkpoint.lm.context if window is None else window,
     )
     model = _lm_on_meta(config, dtype)
-    _load_weights(model, checkpoint.lm_weights, device, dtype, steps=(config.dep_q, checkpoint.lm.dep_q))
+    stored = _specs(_lm_on_meta(checkpoint.lm, dtype), _LM_TYPES)
+    _load_weights(model, checkpoint.lm_weights, device, dtype, stored)
     return model
 
 
 def load_mimi(checkpoint: Checkpoint, device: torch.device | str) -> MimiModel:
     """The codec, in float32, with the codebooks that the language model hears and speaks.
 
-    Raises EngineError where the file cannot be read, or lacks a tensor, or has one of another shape.
+    Raises EngineError where the file cannot be read, or holds other tensors than `expected_tensors` says.
     """
-    device = torch.device(device)
-    with torch.device("meta"):
-        model = loaders.get_mimi(None, checkpoint.mimi.document(), device="meta", num_codebooks=HEARD_CODEBOOKS)
-    _load_weights(model, checkpoint.mimi_weights, device, torch.float32, steps=(1, 1))
+    model = _mimi_on_meta(checkpoint.mimi)
+    _load_weights(model, checkpoint.mimi_weights, torch.device(device), torch.float32, _specs(model, _MIMI_TYPES))
     return model
 
 
@@ -194,40 +189,50 @@ def _lm_on_meta(config: LmConfig, dtype: torch.dtype) -> LMModel:
     return model.eval()
 
 
+def _mimi_on_meta(config: MimiConfig) -> MimiModel:
+    with torch.device("meta"):
+        return loaders.get_mimi(None, config.document(), device="meta", num_codebooks=HEARD_CODEBOOKS)
+
+
+def _specs(model: torch.nn.Module, dtypes: frozenset[str]) -> dict[str, TensorSpec]:
+    return {name: TensorSpec(shape, dtypes) for name, shape in published_shapes(model)}
+
+
 def _published_name(match: re.Match[str]) -> str:
     return f"{match[1]}.in_proj_weight" if match[2] == "in" else f"{match[1]}.out_proj.weight"
 
 
 def _load_weights(
-    model: torch.nn.Module, path: Path, device: torch.device, dtype: torch.dtype, *, steps: tuple[int, int]
+    model: torch.nn.Module, path: Path, device: torch.device, dtype: torch.dtype, stored: Mapping[str, TensorSpec]
 ) -> None:
-    """Give `model`, which is on the meta device, its weights out of a published file.
+    """Give `model`, which is on the meta device, its weights out of a published file, which must hold `stored`.
 
-    `steps` are the depth steps that the model has and the ones that the file has. The file is memory-mapped, and no
-    more of it is read than the model holds.
+    The file is memory-mapped. Where the model has the first of a tensor's rows only, no more than those are read.
     """
     state: dict[str, Any] = {}
-    kept, stored = steps
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            for name, expected in published_shapes(model):
-                tensor = _rows(file, name, expected, kept, stored)
-                if tuple(tensor.shape) != expected:
-                    raise _wrong(path, f"{name} is {tuple(tensor.shape)}; expected {expected}")
-                state[name] = tensor.to(dtype)
+            _check_names(path, set(file.keys()), set(stored))
+            for name, shape in published_shapes(model):
+                tensor = file.get_slice(name)
+                _check_tensor(path, name, tuple(tensor.get_shape()), tensor.get_dtype(), stored[name])
+                state[name] = tensor[: shape[0]].to(dtype)
     except (SafetensorError, OSError) as error:
         raise _wrong(path, str(error)) from error
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False)
 
 
-def _rows(file: Any, name: str, expected: tuple[int, ...], kept: int, stored: int) -> torch.Tensor:
-    """A tensor, or the first of its rows where it holds more depth steps than are kept."""
-    if name.startswith("depformer.") and name.endswith(("in_proj_weight", "out_proj.weight")) and kept < stored:
-        stacked = file.get_slice(name)
-        if stacked.get_shape()[0] * kept == expected[0] * stored:
-            return stacked[: expected[0]]
-    return file.get_tensor(name)
+def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
+    for names, what in ((expected - found, "lacks"), (found - expected, "holds what it should not:")):
+        if names:
+            raise _wrong(path, f"it {what} {', '.join(sorted(names)[:3])}{', and more' if len(names) > 3 else ''}")
+
+
+def _check_tensor(path: Path, name: str, shape: tuple[int, ...], dtype: str, expected: TensorSpec) -> None:
+    if shape != expected.shape or dtype not in expected.dtypes:
+        types = " or ".join(sorted(expected.dtypes))
+        raise _wrong(path, f"{name} is {dtype} of shape {shape}; expected {types} of shape {expected.shape}")
 
 
 def _wrong(path: Path, message: str) -> EngineError:

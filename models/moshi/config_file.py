@@ -45,7 +45,9 @@ class Document:
 
     def wrong(self, key: str, expected: str) -> EngineError:
         """The error for a key whose value cannot be taken."""
-        return _invalid(self._name, f"has {key} = {str(self._given.get(key))[:80]}; expected {expected}")
+        if key not in self._given:
+            return _invalid(self._name, f"does not say {key}; expected {expected}")
+        return _invalid(self._name, f"has {key} = {str(self._given[key])[:80]}; expected {expected}")
 
     def count(self, key: str, default: int, *, least: int, most: int) -> int:
         """A whole number from `least` to `most`."""
