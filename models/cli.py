@@ -1,4 +1,4 @@
-"""`python -m models`: the embedded engine's model files (`fetch`, `verify`), and speech models (`tiny`)."""
+"""`python -m models`: the embedded engine's model files (`fetch`, `verify`), and speech models (`hub`, `tiny`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from models.fetch import FetchError, fetch
+from models.hub import cli as hub
 from models.weights import DEFAULT_DIRECTORY, Model, ModelFile, Weights, read_manifest
 from models.worker.settings import SettingsError, add_options, read_settings
 from streaming.errors import EngineError
@@ -19,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(manifest).parse_args(arguments)
     if options.command == "worker":
         return _worker(options)
+    if options.command == "hub":
+        return hub.run(options)
     if options.command == "tiny":
         return _tiny(options.dir, personaplex=options.personaplex, seed=options.seed)
     files = _chosen(manifest, options.models)
@@ -53,6 +56,7 @@ def _parser(manifest: Mapping[str, Model]) -> argparse.ArgumentParser:
     tiny.add_argument("dir", type=Path, metavar="DIR")
     tiny.add_argument("--personaplex", action="store_true", help="with PersonaPlex's 16 depth steps, and voices")
     tiny.add_argument("--seed", type=int, default=0, help="of the weights; default: %(default)s")
+    hub.add_options(commands.add_parser("hub", help="download weights from the hub, and verify them"))
     worker = commands.add_parser("worker", help="serve an engine to gateways: docs/protocols/worker.md")
     add_options(worker)
     return parser

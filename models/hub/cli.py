@@ -4,45 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from huggingface_hub.utils.tqdm import tqdm
-
-from models.hub.api import pin
-from models.hub.download import Progress, Report
 from models.hub.errors import WeightsError
 from models.hub.ref import LocalRef, parse_digest
 from models.hub.settings import HubSettings
-from models.hub.snapshot import Snapshot, resolve
+
+if TYPE_CHECKING:
+    from models.hub.download import Progress, Report
+    from models.hub.snapshot import Snapshot
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run a command; 0 where all is well, 1 where weights are refused or cannot be had, 2 for bad arguments."""
-    options = _parser().parse_args(arguments)
-    settings = HubSettings()
-    try:
-        if options.command == "pin":
-            print(pin(options.repository, settings))
-            return 0
-        if options.command == "verify":
-            sha256 = parse_digest(options.sha256) if options.sha256 else None
-            ref = LocalRef(directory=options.directory, sha256=sha256)
-            _show(resolve(ref, settings=settings, hotkey=options.hotkey))
-            return 0
-        with _bars() as report:
-            snapshot = resolve(options.ref, settings=settings, hotkey=options.hotkey, report=report)
-        _show(snapshot)
-    except WeightsError as error:
-        print(f"error: {error.message} ({error.code})", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m models hub", description="Weights from the hub, verified.")
-    commands = parser.add_subparsers(dest="command", required=True)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands to `python -m models hub`; `run` takes what they parse."""
+    commands = parser.add_subparsers(dest="hub_command", required=True)
     fetch = commands.add_parser("fetch", help="download weights at a pinned commit and verify them")
     fetch.add_argument("ref", metavar="REF", help="namespace/name@<commit>[#sha256=<digest>], or file:directory")
     verify = commands.add_parser("verify", help="check a directory of weights and print its digest")
@@ -50,9 +28,38 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--sha256", help="the digest that the whole directory must have")
     for command in (fetch, verify):
         command.add_argument("--hotkey", help="the ss58 address that hotkey.txt must hold")
-    pinned = commands.add_parser("pin", help="print the reference to what a repository's main branch holds now")
-    pinned.add_argument("repository", metavar="NAMESPACE/NAME")
-    return parser
+    pin = commands.add_parser("pin", help="print the reference to what a repository's main branch holds now")
+    pin.add_argument("repository", metavar="NAMESPACE/NAME")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a command; 0 where all is well, 1 where weights are refused or cannot be had."""
+    try:
+        _run(options, HubSettings())
+    except WeightsError as error:
+        print(f"error: {error.message} ({error.code})", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(f"error: {error.name} is not installed; it comes with muse-voice[hub]", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(options: argparse.Namespace, settings: HubSettings) -> None:
+    from models.hub.api import pin
+    from models.hub.snapshot import resolve
+
+    match options.hub_command:
+        case "pin":
+            print(pin(options.repository, settings))
+        case "verify":
+            sha256 = parse_digest(options.sha256) if options.sha256 else None
+            ref = LocalRef(directory=options.directory, sha256=sha256)
+            _show(resolve(ref, settings=settings, hotkey=options.hotkey))
+        case _:
+            with _bars() as report:
+                snapshot = resolve(options.ref, settings=settings, hotkey=options.hotkey, report=report)
+            _show(snapshot)
 
 
 def _show(snapshot: Snapshot) -> None:
@@ -63,21 +70,18 @@ def _show(snapshot: Snapshot) -> None:
 
 @contextmanager
 def _bars() -> Iterator[Report]:
-    """One bar at a time, for the file that is coming."""
-    bar: tqdm | None = None
+    """One bar for each file, where there is a terminal to draw it on."""
+    from huggingface_hub.utils.tqdm import tqdm
 
-    def report(progress: Progress) -> None:
-        nonlocal bar
-        if bar is None or bar.desc != f"{progress.file}: ":
-            if bar is not None:
-                bar.close()
-            bar = tqdm(  # type: ignore[no-untyped-call]
-                desc=progress.file, total=progress.size, unit="B", unit_scale=True, disable=None
-            )
-        bar.update(progress.received - bar.n)
+    with ExitStack() as stack:
+        bars: dict[str, tqdm] = {}
 
-    try:
+        def report(progress: Progress) -> None:
+            if progress.file not in bars:
+                bar = tqdm(  # type: ignore[no-untyped-call]
+                    desc=progress.file, total=progress.size, unit="B", unit_scale=True, disable=None
+                )
+                bars[progress.file] = stack.enter_context(bar)
+            bars[progress.file].update(progress.received - bars[progress.file].n)
+
         yield report
-    finally:
-        if bar is not None:
-            bar.close()

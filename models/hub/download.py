@@ -14,7 +14,7 @@ import httpx2
 from models.hub.errors import WeightsRefusedError, WeightsUnavailableError
 from models.hub.network import MAX_BYTES
 from models.hub.policy import ListedFile
-from models.hub.settings import HubSettings
+from models.hub.settings import MIB, HubSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,9 @@ Report = Callable[[Progress], None]
 """Told of each piece that has come. Called from the thread that downloads."""
 
 
+_SOME_BYTES = MIB  # an attempt that brings fewer has failed: a server that trickles is left after a few
+
+
 class Downloader:
     """Downloads files within one allowance of time, `settings.max_seconds` from now."""
 
@@ -43,15 +46,15 @@ class Downloader:
         """Bring `part` to the whole of `file`, starting from what it holds already. Its contents are not verified.
 
         Raises WeightsUnavailableError where the file is gone, or `settings.retries` attempts in a row brought
-        nothing: `part` keeps what came. Raises WeightsRefusedError where the server announces or sends something
-        else than the listing says.
+        next to nothing: `part` keeps what came. Raises WeightsRefusedError where the server announces or sends
+        something else than the listing says.
         """
         failures = 0
         while (had := _size(part)) != file.size:
             try:
                 self._receive(url, file, part)
             except WeightsUnavailableError as error:
-                failures = 0 if _size(part) > had else failures + 1
+                failures = 0 if _size(part) - had >= _SOME_BYTES else failures + 1
                 if failures > self._settings.retries or isinstance(error, _FinalError):
                     raise WeightsUnavailableError(
                         file.name, f"{_said(error, file)} ({max(_size(part), 0)} bytes kept)"

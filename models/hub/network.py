@@ -86,10 +86,10 @@ class GuardedTransport(httpx2.BaseTransport):
             raise WeightsRefusedError(url.host, "not one of the hosts that weights may come from (MUSE_HUB_HOSTS)")
         if url.userinfo:
             raise WeightsRefusedError(url.host, "a password in an address is not taken")
+        if url.scheme != "https" and not (url.scheme == "http" and self._allow_loopback):
+            raise WeightsRefusedError(url.host, f"reached by {url.scheme}; https is expected")
         if self._allow_loopback:
             return
-        if url.scheme != "https":
-            raise WeightsRefusedError(url.host, f"reached by {url.scheme}; https is expected")
         if url.port is not None and (url.host, url.port) != self._endpoint:
             raise WeightsRefusedError(url.host, f"port {url.port}; 443 is expected")
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +32,7 @@ _BITS = {
     "U64": 64, "I64": 64, "F64": 64,
 }  # fmt: skip
 
-Expected = Mapping[str, tuple[Sequence[int], Set[str]]]
+Expected = Mapping[str, tuple[Sequence[int], AbstractSet[str]]]
 """A tensor's name to its shape and the dtypes that it may have, as safetensors calls them ("BF16")."""
 
 

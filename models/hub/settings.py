@@ -36,7 +36,7 @@ class HubSettings(BaseSettings):
 
     timeout_seconds: float = Field(default=30, gt=0, description="longest silence of a server")
     max_seconds: float = Field(default=6 * 3600, gt=0, description="longest download, or wait for somebody else's")
-    retries: int = Field(default=5, ge=0, description="attempts after one that brought nothing")
+    retries: int = Field(default=5, ge=0, description="attempts after one that brought next to nothing")
     retry_seconds: float = Field(default=1, ge=0, description="wait before the first of them, then doubled")
 
     @field_validator("hosts", mode="before")

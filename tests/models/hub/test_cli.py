@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.cli import main
+from tests.models.hub.conftest import REF
+from tests.models.hub.fake_hub import REPOSITORY, FakeHub
+from tests.models.hub.files import TAKEN, digest
+
+
+@pytest.fixture(autouse=True)
+def environment(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSE_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MUSE_HUB_ENDPOINT", hub.endpoint)
+    monkeypatch.setenv("MUSE_HUB_HOSTS", "localhost, cdn.example")
+    monkeypatch.setenv("MUSE_HUB_ALLOW_LOOPBACK", "1")
+    hub.locations = {name: f"/cdn/{name}" for name in hub.files}
+
+
+def test_weights_are_fetched_and_the_directory_verified(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = digest({name: hub.files[name] for name in TAKEN})
+    assert main(["hub", "fetch", f"{REF}#sha256={expected}"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == list(TAKEN)
+    directory, _, found = last.partition(": ok, ")
+    assert found == f"sha256={expected}"
+    assert main(["hub", "verify", directory, "--sha256", expected]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == last
+
+
+def test_a_refusal_is_told_in_one_line(hub: FakeHub, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    hub.files["weights.pkl"] = b""
+    assert main(["hub", "fetch", str(REF)]) == 1
+    assert capsys.readouterr().err.startswith("error: weights.pkl: a pickle by its name")
+    assert main(["hub", "verify", str(tmp_path / "gone")]) == 1
+    assert "there is no such directory (weights_unavailable)" in capsys.readouterr().err
+
+
+def test_a_repository_is_pinned(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["hub", "pin", REPOSITORY]) == 0
+    assert capsys.readouterr().out == f"{REF}\n"
