@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -83,7 +82,7 @@ class ContainerClient:
         self._most_samples = int(options.longest_reply * RATE)
         self._most_body = MOST_JSON + _base64_size(MOST_HEADER + self._most_samples * _WIDEST_SAMPLE)
         self._client = httpx.AsyncClient(
-            base_url=_base(url) + "/api/v1/",
+            base_url=_base(url),
             headers={"Accept-Encoding": "identity", "Connection": "close"},
             timeout=httpx.Timeout(None, connect=options.connect),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
@@ -233,16 +232,16 @@ class ContainerClient:
             return "it cannot be reached"
 
 
-def _base(url: str) -> str:
+def _base(text: str) -> httpx.URL:
     try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-        _ = parts.port  # raises where it is out of range
-    except ValueError:
+        url = httpx.URL(text)
+        url.host.encode("idna")  # as a connection will: names that are too long fail here
+        valid = url.scheme in ("http", "https") and url.host and (url.port or 80) < 2**16
+    except (httpx.InvalidURL, ValueError):
         valid = False
-    if not valid:
+    if not valid or url.query or url.fragment:
         raise EngineError("a container's address is a URL such as http://localhost:9000", code="container_unreachable")
-    return url.rstrip("/")
+    return url.copy_with(path=url.path.rstrip("/") + "/api/v1/")
 
 
 def _is_ready(body: bytes) -> bool:

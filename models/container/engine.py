@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from models.container.client import RATE, ContainerClient, ContainerOptions
 from models.event_queue import EventQueue
 from models.turn_based import Emit, ReplyWork, TurnBasedEngine, TurnBasedSession
@@ -182,7 +180,7 @@ class _Reply(ReplyWork):
             await self._emit(
                 ReplyAudio(
                     response_id=self._command.response_id,
-                    audio=np.ascontiguousarray(audio[start:end]),
+                    audio=audio[start:end],
                     text_end=characters * end // audio.size,
                 )
             )

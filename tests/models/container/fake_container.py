@@ -98,15 +98,17 @@ class FakeContainer:
 
     @asynccontextmanager
     async def serve(self, port: int = 0) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=2**20)
+        server = await asyncio.start_server(self._connected, "127.0.0.1", port, limit=2**20)
         try:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
+            await self._few_turns()  # a server that closes while it accepts a connection forgets that
             server.close()
-            await asyncio.sleep(0.005)  # a connection may just have been accepted, and not be served yet
-            for task in list(self._serving):
+            serving = list(self._serving)
+            for task in serving:
                 task.cancel()
-            await asyncio.gather(*self._serving, return_exceptions=True)
+            await asyncio.gather(*serving, return_exceptions=True)
+            await self._few_turns()
 
     def asked(self, path: str) -> list[Request]:
         return [request for request in self.requests if request.path == path]
@@ -117,16 +119,19 @@ class FakeContainer:
                 await asyncio.sleep(0.002)
         return self.asked(path)[times - 1]
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        task.add_done_callback(lambda _: writer.close())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
             await self._answer(reader, writer)
-        writer.close()
-        with suppress(ConnectionError, asyncio.CancelledError):
-            await writer.wait_closed()
+
+    async def _few_turns(self) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")

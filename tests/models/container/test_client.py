@@ -110,7 +110,21 @@ async def test_a_url_may_have_a_path_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:9000", "ftp://host", "http://", "http://host:99999", "http://host/?a=b"]
+    "url",
+    [
+        "",
+        "localhost:9000",
+        "ftp://host",
+        "http://",
+        "http://[::1",
+        "http://a..b",
+        f"http://{'a' * 64}.com",
+        "http://a\0",
+        "http://host:99999",
+        "http://host:a",
+        "http://host/?a=b",
+        "http://host/#a",
+    ],
 )
 def test_what_is_not_a_url_is_refused(url: str) -> None:
     with pytest.raises(EngineError, match="http://localhost:9000"):
