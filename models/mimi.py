@@ -42,8 +42,9 @@ class _Half:
             if name.split(".")[0] in parts:
                 state.exec_mask = self.execute
                 self._states.append(state)
+        self.reset = CUDAGraphed(self._reset, disable=device.type != "cuda")
 
-    def reset(self, slots: torch.Tensor) -> None:
+    def _reset(self, slots: torch.Tensor) -> None:
         """Bring rows, bool of shape (B,), back to the start; nothing that they have taken in is left."""
         for state in self._states:
             state.reset(slots)
@@ -55,7 +56,7 @@ class _Half:
 class MimiBatch:
     """A codec with `slots` rows. Takes `model` over: from here on it streams, and only through this.
 
-    On CUDA each half is one graph, captured here. All calls must come from one thread.
+    On CUDA a half's step is one graph, and so is its reset; they are captured here. All calls come from one thread.
     """
 
     def __init__(self, model: MimiModel, slots: int) -> None:
@@ -122,7 +123,7 @@ class MimiBatch:
         silence = torch.zeros(self.slots, 1, FRAME)
         for _ in range(2):
             self.decode(self.encode(silence, everyone), everyone)
-        self.reset(everyone)
+            self.reset(everyone)
 
 
 @torch.no_grad()
