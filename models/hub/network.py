@@ -8,6 +8,7 @@ Proxies and certificates named in the environment are not used.
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -62,7 +63,11 @@ class GuardedTransport(httpx2.BaseTransport):
         self._timeout = settings.timeout_seconds
         self._resolver = resolver
         # No connection is kept: one is pooled by its address, and two names may share an address.
-        self._transport = httpx2.HTTPTransport(trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0))
+        self._transport = httpx2.HTTPTransport(
+            verify=ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True,
+            trust_env=False,
+            limits=httpx2.Limits(max_keepalive_connections=0),
+        )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Check the request's address, connect to it, and check the answer's form."""

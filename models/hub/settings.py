@@ -27,6 +27,7 @@ class HubSettings(BaseSettings):
         default=("huggingface.co", "*.huggingface.co", "*.hf.co"),
         description="hosts, comma-separated, that may be asked besides the endpoint's, redirects included",
     )
+    ca_file: Path | None = Field(default=None, description="the authorities to trust instead of the system's, as PEM")
     allow_loopback: bool = Field(default=False, description="also take http and loopback addresses; for tests")
 
     max_file_bytes: int = Field(default=18 * GIB, ge=1, description="largest file")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,13 +74,15 @@ class FakeHub:
 
 
 @contextmanager
-def serving(hub: FakeHub) -> Iterator[FakeHub]:
+def serving(hub: FakeHub, *, tls: ssl.SSLContext | None = None) -> Iterator[FakeHub]:
     """Run a hub on a free port of loopback."""
 
     class Handler(_Handler):
         fake = hub
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -10,7 +14,7 @@ from models.hub.network import guarded_client, is_public
 from models.hub.settings import HubSettings
 from models.hub.snapshot import Snapshot
 from tests.models.hub.conftest import REF, loopback
-from tests.models.hub.fake_hub import CDN_HOST, FakeHub
+from tests.models.hub.fake_hub import CDN_HOST, FakeHub, serving
 
 WEIGHTS = "model.safetensors"
 
@@ -104,6 +108,35 @@ def test_tls_is_for_the_name_though_the_address_is_connected_to(monkeypatch: pyt
     assert str(sent[0].url) == "https://[2606:4700::1111]/a?b=c"
     assert sent[0].headers["Host"] == "huggingface.co"
     assert sent[0].extensions["sni_hostname"] == "huggingface.co"
+
+
+@pytest.fixture
+def tls_hub(hub: FakeHub, tmp_path: Path) -> Iterator[Path]:
+    """Serve the hub by TLS, on `hub.port`, as huggingface.co; the certificate that says so."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=hub"
+    subprocess.run(
+        [*request.split(), "-addext", "subjectAltName=DNS:huggingface.co", "-out", certificate, "-keyout", key],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(hub, tls=context):
+        yield certificate
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_a_certificate_is_checked_for_the_name_and_by_a_known_authority(hub: FakeHub, tls_hub: Path) -> None:
+    def get(host: str, ca_file: Path | None) -> int:
+        url = f"https://{host}:{hub.port}/cdn/config.json"
+        return ask(url, "127.0.0.1", allow_loopback=True, ca_file=ca_file).status_code
+
+    assert get("huggingface.co", tls_hub) == 200
+    with pytest.raises(WeightsUnavailableError, match="Hostname mismatch"):
+        get("cdn-lfs.hf.co", tls_hub)
+    with pytest.raises(WeightsUnavailableError, match="self-signed certificate"):
+        get("huggingface.co", None)
 
 
 def test_the_next_address_is_tried_when_one_does_not_answer(hub: FakeHub, settings: HubSettings) -> None:
