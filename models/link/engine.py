@@ -23,6 +23,8 @@ _MOST_MESSAGE = 32 * 2**20
 _MOST_HEALTH = 64 * 1024
 _CLOSE_SECONDS = 1.0
 _POLL_SECONDS = 0.5
+_ALIVE = ("ok", "overloaded")
+"""What a worker says of itself whose ticks go on; one that is overloaded refuses by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ class WorkerEngine:
             if self._clock() > deadline:
                 raise EngineError(f"the worker at {self._name} has not loaded its model in time")
             await asyncio.sleep(_POLL_SECONDS)
-        if health.get("status") not in ("ok", "overloaded"):
+        if health.get("status") not in _ALIVE:
             raise EngineError(f"the worker at {self._name} cannot be used: it is {health.get('status')}")
         self._info = self._engine_info(health.get("engine"))
 
@@ -192,7 +194,7 @@ class WorkerEngine:
     async def _look(self) -> bool:
         try:
             async with asyncio.timeout(self._options.open):
-                well = (await self._ask()).get("status") == "ok"
+                well = (await self._ask()).get("status") in _ALIVE
         except (EngineError, TimeoutError):
             well = False
         self._probed, self._probe = self._clock(), None

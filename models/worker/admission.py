@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from collections import deque
 
-import numpy as np
-
 WINDOW = 64
 """Ticks that are looked back upon: 5 s."""
 
-MOST_MISSES = 1
-"""Deadlines missed in the window that are put down to chance, such as a slot's first step."""
+MOST_LATE = WINDOW // 20
+"""Late ticks among them that are put down to chance: were there more, their 95th percentile would be late."""
 
 
 class Admission:
-    """Remembers the last ticks. `limit` is the 95th percentile of their lengths (ns) above which nobody is let in."""
+    """Remembers the last ticks. One that ends later than `limit` (ns) after it was due is late.
 
-    def __init__(self, *, limit: int = 70_000_000, window: int = WINDOW, most_misses: int = MOST_MISSES) -> None:
+    The limit is below the period, so that a missed deadline is late too, and a model that comes near it is not given
+    a conversation more.
+    """
+
+    def __init__(self, *, limit: int) -> None:
         self._limit = limit
-        self._most_misses = most_misses
-        self._ticks: deque[tuple[int, int]] = deque(maxlen=window)
+        self._late: deque[bool] = deque(maxlen=WINDOW)
 
-    def record(self, length: int, missed: int) -> None:
-        """A tick ended, `length` ns after it was due; `missed` deadlines had passed by then."""
-        self._ticks.append((length, missed))
+    def record(self, length: int) -> None:
+        """A tick ended, `length` ns after it was due."""
+        self._late.append(length > self._limit)
 
     @property
     def overloaded(self) -> bool:
         """Whether a conversation more would be too many."""
-        if not self._ticks:
-            return False
-        lengths, misses = zip(*self._ticks, strict=True)
-        return sum(misses) > self._most_misses or float(np.percentile(lengths, 95)) > self._limit
+        return sum(self._late) > MOST_LATE

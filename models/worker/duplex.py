@@ -43,7 +43,7 @@ class DuplexHost:
         self._clock = clock
         self._metrics = metrics
         self._thread = BatchThread()
-        self._admission = Admission()
+        self._admission = Admission(limit=round(settings.late_ms * 1e6))
         self._ticks: Ticks | None = None
         self._talks: dict[int, Conversation] = {}
         self._ends: dict[int, asyncio.Future[Ending | None]] = {}

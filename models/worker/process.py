@@ -39,17 +39,19 @@ async def _serve(settings: WorkerSettings) -> int:
     host = build_host(settings, clock=time.monotonic_ns, metrics=metrics)
     server = WorkerServer(host, settings, clock=time.monotonic_ns, metrics=metrics)
     stop = _stop_at_signals()
+    listener = _bind(settings, duplex=settings.engine in ("moshi", "echo-duplex"))
+    url = _url(listener)
     try:
-        with _bind(settings, duplex=settings.engine in ("moshi", "echo-duplex")) as listener:
-            await server.listen(listener)
-            _log.info("listening on %s", _url(listener))
-            if not await _until(asyncio.create_task(host.load()), stop):
-                return 0
-            _log.info("ready: engine=%s slots=%d url=%s", host.info.model, settings.slots, _url(listener))
-            return await _run(host, server, settings.drain_seconds, stop)
+        await server.listen(listener)
+        _log.info("listening: url=%s", url)
+        if not await _until(asyncio.create_task(host.load()), stop):
+            return 0
+        _log.info("ready: engine=%s slots=%d url=%s", host.info.model, settings.slots, url)
+        return await _run(host, server, settings.drain_seconds, stop)
     finally:
         await server.close()
         await host.close()
+        listener.close()
 
 
 async def _run(host: Host, server: WorkerServer, drain_seconds: float, stop: asyncio.Event) -> int:

@@ -40,7 +40,12 @@ class WorkerSettings(BaseSettings):
     models_dir: Path = Field(default=DEFAULT_DIRECTORY, description="the embedded engine's models")
     cores: int | None = Field(default=None, ge=1, description="cores for the embedded engine; all by default")
 
-    silent_seconds: float = Field(default=60, gt=0, description="close a duplex client that sends no audio for so long")
+    late_ms: float = Field(
+        default=70, gt=0, description="refuse new conversations while the 95th percentile of ticks (80 ms) is above"
+    )
+    silent_seconds: float = Field(
+        default=600, gt=0, description="close a client that sends no audio for so long; at least MUSE_IDLE_SECONDS"
+    )
     ping_seconds: float = Field(default=15, gt=0, description="between pings, and how long a pong may take")
     handshake_seconds: float = Field(default=10, gt=0, description="how long a client may take to open")
     prepare_seconds: float = Field(default=60, gt=0, description="how long a prompt may take to be taken in")

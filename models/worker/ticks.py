@@ -99,17 +99,14 @@ class Ticks:
         self._wake = asyncio.Event()
         self._piece = 0  # ns that a piece of the prompts takes
         self._alive = clock()
-        self._broken = False
+        self._stopped = False
+        self.broken = False
+        """Whether a step has raised; the batch is not called again."""
 
     @property
     def stalled(self) -> bool:
         """Whether the batch has hung in a call."""
         return self._clock() - self._alive > _STALLED
-
-    @property
-    def broken(self) -> bool:
-        """Whether a step has raised; the batch is not called again."""
-        return self._broken
 
     async def join(self, slot: int, options: SlotOptions, seat: Seat) -> None:
         """Begin a conversation in a free slot; `seat.listen` is called when it can hear. Raises what the batch does."""
@@ -134,20 +131,20 @@ class Ticks:
                 self._alive = now = self._clock()
                 length = now - grid.due
                 missed = grid.advance(now)
-                self._admission.record(length, missed)
+                self._admission.record(length)
                 self._metrics.missed.inc(missed if frames else 0)
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self._broken = True
+            self.broken = True
             _log.exception("the batch has failed")
             for seat in [*self._seats.values(), *self._preparing.values()]:
                 seat.fail("the model has failed")
             raise EngineError(f"the model has failed: {type(error).__name__}") from error
         finally:
-            self._broken = True
+            self._stopped = True
             for request in self._requests:
-                request.done.set_exception(EngineError("the model has failed"))
+                request.done.set_exception(EngineError("the model has stopped"))
             self._requests.clear()
 
     # --- a tick --------------------------------------------------------------------------------------------------
@@ -231,8 +228,8 @@ class Ticks:
             self._joined.discard(slot)
 
     async def _request(self, call: Callable[[], None], *, vital: bool) -> None:
-        if self._broken:
-            raise EngineError("the model has failed")
+        if self._stopped:
+            raise EngineError("the model has stopped")
         request = _Request(call, asyncio.get_running_loop().create_future(), vital)
         self._requests.append(request)
         self._wake.set()
