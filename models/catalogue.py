@@ -110,7 +110,7 @@ def _remote(url: str, settings: EngineSettings, clock: Callable[[], int]) -> Eng
 
     from models.container.engine import ContainerEngine
 
-    return ContainerEngine(url, clock=clock, max_sessions=settings.max_sessions)
+    return ContainerEngine(url, clock=clock, max_sessions=settings.max_sessions, key=settings.engine_key)
 
 
 def _detectors(settings: EngineSettings) -> tuple[VoiceActivityDetector, TurnDetector]:

@@ -64,14 +64,17 @@ class ContainerOptions:
 
 
 class ContainerClient:
-    """One container. `url` is its base, such as `http://localhost:9000`; `clock` is monotonic ns.
+    """One container.
+
+    `url` is its base, such as `http://localhost:9000`; `key` is sent as a bearer token, to what may stand before it;
+    `clock` is monotonic ns.
 
     A connection serves one request: closing it is how a container is told to stop, and one that lies idle may be
     closed just when it is used. Redirects and proxies of the environment are not followed. Raises EngineError where
     `url` is not one.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], int], options: ContainerOptions) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], int], options: ContainerOptions, key: str = "") -> None:
         self._options = options
         self._clock = clock
         self._breaker = Breaker(failures=options.failures, cooldown=options.cooldown)
@@ -83,7 +86,8 @@ class ContainerClient:
         self._most_body = MOST_JSON + _base64_size(MOST_HEADER + self._most_samples * _WIDEST_SAMPLE)
         self._client = httpx.AsyncClient(
             base_url=_base(url),
-            headers={"Accept-Encoding": "identity", "Connection": "close"},
+            headers={"Accept-Encoding": "identity", "Connection": "close"}
+            | ({"Authorization": f"Bearer {key}"} if key else {}),
             timeout=httpx.Timeout(None, connect=options.connect),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             follow_redirects=False,

@@ -34,8 +34,8 @@ _NO_WORDS = "this model does not find the words of what it hears"
 class ContainerEngine(TurnBasedEngine):
     """Conversations with one container; it knows nothing of a conversation but the turn that it is to answer.
 
-    `url` and `clock` (monotonic ns) as in `ContainerClient`; `model` is the name that clients know it by. Instructions,
-    voice, speed and length are not the container's to be told. Raises EngineError where `url` is not one.
+    `url`, `key` and `clock` (monotonic ns) as in `ContainerClient`; `model` is the name that clients know it by.
+    Instructions, voice, speed and length are not the container's to be told. Raises EngineError where `url` is not one.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class ContainerEngine(TurnBasedEngine):
         *,
         clock: Callable[[], int],
         max_sessions: int,
+        key: str = "",
         model: str = "muse-container",
         options: ContainerOptions | None = None,
     ) -> None:
@@ -51,7 +52,7 @@ class ContainerEngine(TurnBasedEngine):
         self._model = model
         self._clock = clock
         self._options = options or ContainerOptions()
-        self._client = ContainerClient(url, clock=clock, options=self._options)
+        self._client = ContainerClient(url, clock=clock, options=self._options, key=key)
 
     @property
     def info(self) -> EngineInfo:

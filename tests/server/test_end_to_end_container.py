@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from models.container.client import ContainerOptions
 from models.container.engine import ContainerEngine
-from models.level import LevelDetector, PauseEndsTurn
+from server.engines import load_models
 from server.gateway import Detectors, Gateway
 from server.metrics import Metrics
 from server.sessions import Sessions, session_config, session_options
@@ -24,15 +25,19 @@ from tests.server.test_end_to_end import RATE, audio_of, base64_of, connect, man
 
 
 @asynccontextmanager
-async def served(serve: Serve, container: FakeContainer, **options: Any) -> AsyncIterator[Running]:
-    settings = Settings()
+async def served(
+    serve: Serve, container: FakeContainer, options: ContainerOptions | None = None
+) -> AsyncIterator[Running]:
+    """A server with this container as its engine, by its settings unless there are `options`."""
     async with container.serve() as url:
-        engine = ContainerEngine(
-            url, clock=time.monotonic_ns, max_sessions=8, model="miner", options=ContainerOptions(**options)
-        )
+        settings = Settings.model_validate({"engine": url, "detectors": "loudness"})
+        models = load_models(settings)
+        if options is not None:
+            engine = ContainerEngine(url, clock=time.monotonic_ns, max_sessions=8, options=options)
+            models = replace(models, engine=engine)
         gateway = Gateway(
-            engine=engine,
-            detectors=Detectors(voice=LevelDetector(), turns=PauseEndsTurn()),
+            engine=models.engine,
+            detectors=Detectors(voice=models.voice, turns=models.turns),
             new_session=Sessions(config=session_config(settings), options=session_options(settings)),
             metrics=Metrics(),
             max_sessions=8,
@@ -52,7 +57,7 @@ async def test_a_spoken_turn_is_answered_by_the_container(serve: Serve) -> None:
     container = FakeContainer()
     async with served(serve, container) as server, connect(server) as connection:
         created = (await until(connection, "session.created"))[-1]
-        assert created.session.model == "miner"
+        assert created.session.model == "muse-container"
         said = tone(0.8)
         speaking = asyncio.create_task(speak(connection, said + bytes(2 * RATE * 2)))
         events = await until(connection, "response.done")
@@ -107,7 +112,10 @@ async def test_a_typed_turn_is_refused_by_name_and_a_spoken_one_then_answered(se
 
 async def test_a_container_that_breaks_fails_the_response_and_then_refuses_new_calls(serve: Serve) -> None:
     container = FakeContainer()
-    async with served(serve, container, failures=2, cooldown=0) as server, connect(server) as connection:
+    async with (
+        served(serve, container, ContainerOptions(failures=2, cooldown=0)) as server,
+        connect(server) as connection,
+    ):
         await manual(connection)
         container.answers = {"v2v": saying(http(body(b"secret"))), "health": saying(http(status=503))}
         for _ in range(2):

@@ -109,6 +109,18 @@ async def test_a_url_may_have_a_path_of_its_own() -> None:
     assert container.requests[0].line == "POST /miner/7/api/v1/v2v HTTP/1.1"
 
 
+@pytest.mark.parametrize("key", ["", "secret"])
+async def test_a_key_is_sent_where_there_is_one(key: str) -> None:
+    container = FakeContainer()
+    async with container.serve() as url:
+        client = ContainerClient(url, clock=Clock(), options=ContainerOptions(), key=key)
+        await client.start()
+        await ask(client)
+        await client.close()
+    expected = f"Bearer {key}" if key else None
+    assert [request.headers.get("authorization") for request in container.requests] == [expected] * 2
+
+
 @pytest.mark.parametrize(
     "url",
     [
