@@ -2,13 +2,13 @@
 
 A directory holds the language model's weights, Mimi's, a SentencePiece text tokenizer and, for models that can be
 given a voice, `voices/`. Weights are safetensors, with the names and shapes that Kyutai's published files have.
-`expected_tensors` says what those are, so that a file's header can be checked before anything of it is loaded.
+`expected_tensors` says what those are; a file's header is checked against it before anything of it is loaded. Files
+that moshi's own fine-tuning has saved, with one tensor for each depth step, are taken as well.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from moshi.models.compression import MimiModel
 from moshi.models.lm import LMModel
 from safetensors import SafetensorError, safe_open
 
+from models.hub.safetensors_header import check, read_header
 from models.moshi.config import (
     HEARD_CODEBOOKS,
     LmConfig,
@@ -35,7 +36,7 @@ _LM_TYPES = frozenset({"BF16", "F16", "F32"})
 _MIMI_TYPES = frozenset({"F32"})
 
 _STACKED = re.compile(r"(.*\.self_attn)\.(in|out)_projs\.(\d+)\.weight")
-"""Published files hold an attention's projections, one for each depth step, as a single tensor; moshi splits them."""
+"""moshi's own names of an attention's projections, one for each depth step; published files hold them as one tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,18 +100,17 @@ def expected_tensors(checkpoint: Checkpoint) -> dict[Path, dict[str, TensorSpec]
     }
 
 
-def published_shapes(model: torch.nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The names and shapes that a model's weights have in a published file."""
-    stacked: dict[str, list[int]] = {}
+def published_shapes(model: torch.nn.Module, *, split: bool = False) -> dict[str, tuple[int, ...]]:
+    """The names and shapes that a model's weights have in a published file; `split` as moshi itself would save them."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for name, tensor in model.state_dict().items():
-        if (match := _STACKED.fullmatch(name)) is None:
-            yield name, tuple(tensor.shape)
+        if split or (match := _STACKED.fullmatch(name)) is None:
+            shapes[name] = tuple(tensor.shape)
         else:
-            published = _published_name(match)
-            rows = stacked.setdefault(published, [0, *tensor.shape[1:]])
-            rows[0] += tensor.shape[0]
-    for name, shape in stacked.items():
-        yield name, tuple(shape)
+            published = f"{match[1]}.in_proj_weight" if match[2] == "in" else f"{match[1]}.out_proj.weight"
+            rows = shapes.get(published, (0,))[0] + tensor.shape[0]
+            shapes[published] = (rows, *tensor.shape[1:])
+    return shapes
 
 
 def load_lm(
@@ -127,7 +127,7 @@ def load_lm(
     transformer only the first `heard_codebooks` steps are loaded: a later step feeds no earlier one, so the codes of
     those kept stay what they are; the user's own codes, which PersonaPlex predicts too, are never heard.
 
-    Raises EngineError where the file cannot be read, or holds other tensors than `expected_tensors` says.
+    Raises EngineError where the file is not safetensors, or holds other tensors than `expected_tensors` says.
     """
     device = torch.device(device)
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
@@ -137,18 +137,19 @@ def load_lm(
         context=checkpoint.lm.context if window is None else window,
     )
     model = _lm_on_meta(config, dtype)
-    stored = _specs(_lm_on_meta(checkpoint.lm, dtype), _LM_TYPES)
-    _load_weights(model, checkpoint.lm_weights, device, dtype, stored)
+    stored = _lm_on_meta(checkpoint.lm, dtype)
+    _load_weights(model, checkpoint.lm_weights, device, dtype, stored=stored, dtypes=_LM_TYPES)
     return model
 
 
 def load_mimi(checkpoint: Checkpoint, device: torch.device | str) -> MimiModel:
     """The codec, in float32, with the codebooks that the language model hears and speaks.
 
-    Raises EngineError where the file cannot be read, or holds other tensors than `expected_tensors` says.
+    Raises EngineError where the file is not safetensors, or holds other tensors than `expected_tensors` says.
     """
     model = _mimi_on_meta(checkpoint.mimi)
-    _load_weights(model, checkpoint.mimi_weights, torch.device(device), torch.float32, _specs(model, _MIMI_TYPES))
+    device = torch.device(device)
+    _load_weights(model, checkpoint.mimi_weights, device, torch.float32, stored=model, dtypes=_MIMI_TYPES)
     return model
 
 
@@ -194,46 +195,32 @@ def _mimi_on_meta(config: MimiConfig) -> MimiModel:
         return loaders.get_mimi(None, config.document(), device="meta", num_codebooks=HEARD_CODEBOOKS)
 
 
-def _specs(model: torch.nn.Module, dtypes: frozenset[str]) -> dict[str, TensorSpec]:
-    return {name: TensorSpec(shape, dtypes) for name, shape in published_shapes(model)}
-
-
-def _published_name(match: re.Match[str]) -> str:
-    return f"{match[1]}.in_proj_weight" if match[2] == "in" else f"{match[1]}.out_proj.weight"
+def _specs(model: torch.nn.Module, dtypes: frozenset[str], *, split: bool = False) -> dict[str, TensorSpec]:
+    return {name: TensorSpec(shape, dtypes) for name, shape in published_shapes(model, split=split).items()}
 
 
 def _load_weights(
-    model: torch.nn.Module, path: Path, device: torch.device, dtype: torch.dtype, stored: Mapping[str, TensorSpec]
+    model: torch.nn.Module,
+    path: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    stored: torch.nn.Module,
+    dtypes: frozenset[str],
 ) -> None:
-    """Give `model`, which is on the meta device, its weights out of a published file, which must hold `stored`.
+    """Give `model`, which is on the meta device, its weights out of a file that holds those of `stored`.
 
-    The file is memory-mapped. Where the model has the first of a tensor's rows only, no more than those are read.
+    The header is checked first. The file is memory-mapped, and where the model has the first of a tensor's rows only,
+    no more than those are read.
     """
+    split = any(_STACKED.fullmatch(name) for name in read_header(path).tensors)
+    check(path, _specs(stored, dtypes, split=split))
     state: dict[str, Any] = {}
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            _check_names(path, set(file.keys()), set(stored))
-            for name, shape in published_shapes(model):
-                tensor = file.get_slice(name)
-                _check_tensor(path, name, tuple(tensor.get_shape()), tensor.get_dtype(), stored[name])
-                state[name] = tensor[: shape[0]].to(dtype)
+            for name, shape in published_shapes(model, split=split).items():
+                state[name] = file.get_slice(name)[: shape[0]].to(dtype)
     except (SafetensorError, OSError) as error:
-        raise _wrong(path, str(error)) from error
+        raise EngineError(f"{path.name}: {error}", code="invalid_weights") from error
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False)
-
-
-def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
-    for names, what in ((expected - found, "lacks"), (found - expected, "holds what it should not:")):
-        if names:
-            raise _wrong(path, f"it {what} {', '.join(sorted(names)[:3])}{', and more' if len(names) > 3 else ''}")
-
-
-def _check_tensor(path: Path, name: str, shape: tuple[int, ...], dtype: str, expected: TensorSpec) -> None:
-    if shape != expected.shape or dtype not in expected.dtypes:
-        types = " or ".join(sorted(expected.dtypes))
-        raise _wrong(path, f"{name} is {dtype} of shape {shape}; expected {types} of shape {expected.shape}")
-
-
-def _wrong(path: Path, message: str) -> EngineError:
-    return EngineError(f"{path.name}: {message}", code="invalid_weights")
