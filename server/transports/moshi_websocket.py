@@ -62,7 +62,7 @@ _SERVERS_OWN = frozenset(b"\x02\x05\x11\x12\x20\x21")  # kinds that a gateway or
 class MoshiConnection:
     """The driver's view of one client.
 
-    The session learns what the query asks for when the client's first message has come.
+    The session learns what the client wants just before it hears the first of its audio.
     """
 
     def __init__(self, socket: MessageSocket, query: ChatQuery, *, metrics: Metrics) -> None:
@@ -70,8 +70,7 @@ class MoshiConnection:
         self._metrics = metrics
         self._stock = query.audio == "opus"
         self._voice: Voice = OpusVoice() if self._stock else PcmVoice()
-        wishes = {"instructions": query.text_prompt, "voice": query.voice_prompt}
-        self._wishes = {name: wish for name, wish in wishes.items() if wish}
+        self._wishes: dict[str, object] = {"instructions": query.text_prompt, "voice": query.voice_prompt}
         self._events: deque[ClientEvent] = deque()
         self._begun = False
         self._words_said = False
@@ -113,9 +112,6 @@ class MoshiConnection:
             raise self._over(1009, "message_too_large", f"at most {MOST_BYTES} bytes, got {len(payload)}")
         if payload and payload[0] in _SERVERS_OWN:
             raise PeerError(f"a client sends no message of kind {payload[0]:#04x}", code=UNEXPECTED)
-        if self._wishes:
-            self._wish(self._wishes)
-            self._wishes = {}
         try:
             self._hear(decode(payload))
         except PeerError as error:
@@ -129,18 +125,19 @@ class MoshiConnection:
                 audio = self._voice.hear(message)
                 self._begun = True
                 if len(audio):
+                    self._give_wishes()
                     self._events.append(AppendAudio(audio=_FORMAT.encode(audio)))
             case Metadata(values=values) if values.get("type") == "begin":
                 if self._begun:
                     raise PeerError("a conversation begins once, before any audio", code=UNEXPECTED)
                 self._begun = True
-                self._wish({name: values[name] for name in ("instructions", "voice") if values.get(name)})
+                self._wishes |= {name: values[name] for name in ("instructions", "voice") if values.get(name)}
 
-    def _wish(self, wishes: Mapping[str, object]) -> None:
-        """One event for each, so that a voice that is not to be had costs no instructions."""
-        if instructions := wishes.get("instructions"):
+    def _give_wishes(self) -> None:
+        """An event for each, so that a voice that is not to be had costs no instructions."""
+        if instructions := self._wishes.pop("instructions", None):
             self._events.append(UpdateSession(session={"type": "realtime", "instructions": instructions}))
-        if voice := wishes.get("voice"):
+        if voice := self._wishes.pop("voice", None):
             self._events.append(UpdateSession(session={"type": "realtime", "audio": {"output": {"voice": voice}}}))
 
     def _over(self, code: int, name: str, message: str) -> ConnectionOverError:
