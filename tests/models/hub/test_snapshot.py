@@ -181,7 +181,15 @@ def test_more_bytes_than_announced_are_refused_as_they_come(
 def test_fewer_bytes_than_announced_are_a_truncated_file(hub: FakeHub, fetch: Fetch) -> None:
     hub.served[WEIGHTS] = hub.files[WEIGHTS][:-1]
     hub.chunked = {WEIGHTS}
-    with pytest.raises(WeightsError, match=rf"{WEIGHTS}: "):
+    whole = len(hub.files[WEIGHTS])
+    with pytest.raises(WeightsUnavailableError, match=rf"{WEIGHTS}: ended after {whole - 1} of {whole} bytes"):
+        fetch(retries=0)
+
+
+def test_another_part_than_was_asked_for_is_refused(hub: FakeHub, fetch: Fetch) -> None:
+    hub.cuts[WEIGHTS] = [50]
+    hub.headers[WEIGHTS] = {"Content-Range": "bytes 40-265/266"}
+    with pytest.raises(WeightsRefusedError, match=rf"{WEIGHTS}: asked for from byte 50 of 266, another part was sent"):
         fetch()
 
 
@@ -297,6 +305,14 @@ def test_a_token_reaches_the_hub_and_nobody_else(
     assert sent == {False: f"Bearer {hub.token}", True: None}
     assert hub.token not in caplog.text
     assert hub.token not in repr(settings.model_copy(update={"token": SecretStr(hub.token)}))
+
+
+def test_a_token_of_the_environment_is_not_picked_up(
+    hub: FakeHub, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_somebody-elses")
+    fetch()
+    assert not any("authorization" in headers for _, _, headers in hub.requests)
 
 
 @pytest.mark.parametrize(
