@@ -96,10 +96,13 @@ class ContainerClient:
 
     async def start(self) -> None:
         """Wait until the container is healthy. Raises EngineError where it is not so in time."""
-        health = "it was not asked"
+        health, told = "it was not asked", ""
         try:
             async with asyncio.timeout(self._options.load):
-                while health := await self._health():  # noqa: ASYNC110 - a container signals nothing
+                while health := await self._health():
+                    if health != told:
+                        _log.info("waiting for the container: %s", health)
+                    told = health
                     await asyncio.sleep(_POLL)
         except TimeoutError:
             message = f"the container was not ready within {self._options.load:g} s: {health}"
