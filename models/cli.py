@@ -1,4 +1,4 @@
-"""`python -m models`: the embedded engine's model files (`fetch`, `verify`), and speech models (`hub`, `tiny`)."""
+"""`python -m models`: the embedded engine's model files (`fetch`, `verify`); speech models (`hub`, `tiny`, `try`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models.fetch import FetchError, fetch
 from models.hub import cli as hub
+from models.moshi import try_
 from models.weights import DEFAULT_DIRECTORY, Model, ModelFile, Weights, read_manifest
 from models.worker.settings import SettingsError, add_options, read_settings
 from streaming.errors import EngineError
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return hub.run(options)
     if options.command == "tiny":
         return _tiny(options.dir, personaplex=options.personaplex, seed=options.seed)
+    if options.command == "try":
+        return try_.run(options)
     files = _chosen(manifest, options.models)
     if options.command == "verify":
         return _verify(files, options.dir)
@@ -57,6 +60,7 @@ def _parser(manifest: Mapping[str, Model]) -> argparse.ArgumentParser:
     tiny.add_argument("--personaplex", action="store_true", help="with PersonaPlex's 16 depth steps, and voices")
     tiny.add_argument("--seed", type=int, default=0, help="of the weights; default: %(default)s")
     hub.add_options(commands.add_parser("hub", help="download weights from the hub, and verify them"))
+    try_.add_options(commands.add_parser("try", help="hold one conversation with a recording, and time its frames"))
     worker = commands.add_parser("worker", help="serve an engine to gateways: docs/protocols/worker.md")
     add_options(worker)
     return parser

@@ -21,9 +21,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from models.hub.safetensors_header import check
 from models.mimi import MimiBatch, codes_of
 from models.moshi.captions import Captions
-from models.moshi.checkpoint import Checkpoint, load_lm, load_mimi, load_tokenizer, read_checkpoint
+from models.moshi.checkpoint import Checkpoint, expected_tensors, load_lm, load_mimi, load_tokenizer, read_checkpoint
 from models.moshi.lm import SlotLm, TakenIn, row_bytes
 from models.moshi.prefill import Prefill, most_prompt_frames
 from models.moshi.prompt import PERSONAPLEX_TONES, Frames, Tones, prompt_frames, sine_wave, tagged
@@ -106,6 +107,8 @@ class MoshiBatch:
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise EngineError("there is no CUDA device; expected one, or device cpu", code="no_device")
         checkpoint = read_checkpoint(self._directory)
+        for path, expected in expected_tensors(checkpoint).items():
+            check(path, expected)
         self.load_models(
             checkpoint,
             lm=load_lm(checkpoint, device=self._device, dtype=self._dtype, window=self._window),

@@ -12,12 +12,13 @@ Column 0 is all initial tokens, so what is heard in a conversation's first frame
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from moshi.models.lm import LMGen, LMModel
-from moshi.utils.compile import CUDAGraphed
+from moshi.utils.compile import CUDAGraphed, no_compile
 from torch import Tensor
 
 from models.moshi.sampling import sample, seed_to_int64, uniforms
@@ -138,7 +139,8 @@ class SlotLm:
         whether each slot's logits were finite, bool [B], which the next step writes over.
         """
         self._executes.copy_(executes)
-        tokens: Any = self._gen.step(heard[:, :, None])
+        with eager_on_cpu(self.device):
+            tokens: Any = self._gen.step(heard[:, :, None])
         return tokens[:, :, 0], self._sound
 
     def _choose_text(self, text_logits: Tensor) -> None:
@@ -179,6 +181,12 @@ class SlotLm:
 
     def _counters(self) -> Iterator[Tensor]:
         yield from counters(self.lm.get_streaming_state())
+
+
+def eager_on_cpu(device: torch.device) -> AbstractContextManager[None]:
+    """Keeps moshi from compiling its norms on a CPU: that needs a C++ compiler, and gains nothing there."""
+    manager: AbstractContextManager[None] = nullcontext() if device.type == "cuda" else no_compile()
+    return manager
 
 
 def kv_caches(lm: LMModel) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from moshi.models.lm import LMModel
 from moshi.utils.compile import CUDAGraphed
 from torch import Tensor
 
-from models.moshi.lm import FREE, TakenIn, counters, kv_caches
+from models.moshi.lm import FREE, TakenIn, counters, eager_on_cpu, kv_caches
 from models.moshi.prompt import Frames
 
 CHUNK = 16
@@ -124,7 +124,8 @@ class Prefill:
     def _active(self) -> Iterator[None]:
         self._lm.set_streaming_state(self._own_state)
         try:
-            yield
+            with eager_on_cpu(self._lm.device):
+                yield
         finally:
             self._lm.set_streaming_state(self._batch_state)
 

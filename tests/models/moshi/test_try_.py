@@ -1,0 +1,94 @@
+"""`python -m models try` on the tiny checkpoint: words, times, and a file to listen to."""
+
+from __future__ import annotations
+
+import re
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.cli import main
+from models.moshi.try_ import read_frames
+from streaming.errors import EngineError
+
+
+@pytest.fixture
+def question(tmp_path: Path) -> Path:
+    """One second at 44.1 kHz, in stereo."""
+    path = tmp_path / "question.wav"
+    tone = 8000 * np.sin(np.arange(44_100) * 0.03)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(44_100)
+        file.writeframes(np.stack([tone, tone], 1).astype("<i2").tobytes())
+    return path
+
+
+def run(model: Path, question: Path, *more: str) -> tuple[int, Path]:
+    answer = question.with_name("answer.wav")
+    command = ["try", "--model", str(model), "--in", str(question), "--out", str(answer), "--device", "cpu"]
+    return main([*command, "--extra-seconds", "1", *more]), answer
+
+
+def samples(path: Path) -> bytes:
+    with wave.open(str(path), "rb") as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (24_000, 1, 2)
+        return file.readframes(file.getnframes())
+
+
+def test_it_answers_and_says_how_long_each_part_took(
+    tiny_moshi: Path, question: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, answer = run(tiny_moshi, question, "--seed", "4")
+    assert code == 0
+    out = capsys.readouterr().out
+    assert "moshi on cpu, ready in" in out
+    assert re.search(r"\n +frame +[\d.]+ +[\d.]+ +[\d.]+\n25 frames, RTF [\d.]+\n", out)
+    pcm = np.frombuffer(samples(answer), "<i2")
+    assert len(pcm) == 25 * 1920  # two seconds, as long as what was heard
+    assert not pcm[:1920].any()
+    assert pcm[1920:].any()
+
+    first = samples(answer)
+    assert samples(run(tiny_moshi, question, "--seed", "4")[1]) == first
+    assert samples(run(tiny_moshi, question, "--seed", "5")[1]) != first
+
+
+def test_a_persona_speaks_otherwise(tiny_personaplex: Path, question: Path) -> None:
+    more = ["--window", "256", "--text-temperature", "0", "--audio-temperature", "0"]
+    plain = samples(run(tiny_personaplex, question, *more)[1])
+    code, answer = run(tiny_personaplex, question, *more, "--voice", "bass", "--instructions", "Be brief.")
+    assert code == 0
+    assert samples(answer) != plain
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--voice", "alto"], "there is no voice 'alto'; voices: none"),
+        (["--text-top-k", "-3"], "text_top_k is -3; expected a whole number from 0"),
+        (["--out", "/nowhere/answer.wav"], "/nowhere/answer.wav cannot be written"),
+        (["--extra-seconds", "-1"], "--extra-seconds is -1; expected 0 to 3600"),
+        (["--model", "kyutai/moshiko-pytorch-bf16"], "not pinned"),
+    ],
+)
+def test_what_cannot_be_taken_is_an_error_that_names_it(
+    tiny_moshi: Path, question: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    code, _ = run(tiny_moshi, question, *more)
+    assert code == 1
+    assert message in capsys.readouterr().err
+
+
+def test_recordings_become_whole_frames_at_24_khz(question: Path, tmp_path: Path) -> None:
+    frames = read_frames(question, extra_seconds=0.5)
+    assert frames.shape == (19, 1920)
+    assert frames.dtype == np.float32
+    assert not frames[-6:].any()
+    (tmp_path / "text.wav").write_text("hello")
+    for path in (tmp_path / "text.wav", tmp_path / "missing.wav"):
+        with pytest.raises(EngineError, match="cannot be read as audio"):
+            read_frames(path, extra_seconds=0)
