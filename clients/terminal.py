@@ -8,6 +8,7 @@ from clients.realtime import Event
 from clients.turns import latency_of
 from streaming import server_events as events
 from streaming.timeline import PARTS
+from streaming.wire.moshi import Message, Text, WireError
 
 _BAR = 40  # columns of the latency bar
 _COLOURS = dict(zip(PARTS, (33, 90, 36, 35, 34, 32, 96, 95, 92, 31), strict=True))  # ANSI foregrounds
@@ -41,6 +42,20 @@ class Terminal:
                 self._line("error", event.error.message)
             case events.Notice():
                 self._line("muse", f"({event.message})")
+
+    def overhear(self, message: Message) -> None:
+        """Take the next message of a conversation on Moshi's wire, which does not say where an answer ends."""
+        match message:
+            case Text():
+                self._reply_goes_on(message.text)
+            case WireError():
+                self._line("error", message.message)
+
+    def answered(self, words: str, wait: float | None) -> None:
+        """An answer on Moshi's wire is over; it began `wait` seconds after the user's last word."""
+        self._reply_ends(words)
+        if wait is not None:
+            self.note(f"      {wait * 1000:.0f} ms")
 
     def note(self, text: str) -> None:
         """A remark of the client's own."""
