@@ -15,7 +15,7 @@ _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _REPOSITORY = re.compile(rf"{_PART}/{_PART}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FORM = "namespace/name@<40 hex digits of a commit>[#sha256=<digest>], /directory or file:directory"
+_FORM = "namespace/name@<40 hex digits of a commit>[#sha256=<digest>], /directory, ./directory or file:directory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ def parse_ref(text: str) -> HubRef | LocalRef:
         raise WeightsRefusedError(text, f"not a reference to weights; expected {_FORM}")
     body, mark, fragment = text.partition("#")
     sha256 = _digest(text, fragment) if mark else None
-    if body.startswith(("/", "file:")):
+    if body.startswith(("/", "./", "file:")):
         return _local(text, body.removeprefix("file:"), sha256)
     repository, mark, commit = body.partition("@")
     if not _REPOSITORY.fullmatch(repository) or ".." in repository or "--" in repository:

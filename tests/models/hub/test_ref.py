@@ -19,6 +19,7 @@ SHA256 = "ab" * 32
         (f"kyutai/moshiko-pytorch-bf16@{COMMIT}", HubRef(repository="kyutai/moshiko-pytorch-bf16", commit=COMMIT)),
         (f"a/b_c.d@{COMMIT}#sha256={SHA256}", HubRef(repository="a/b_c.d", commit=COMMIT, sha256=SHA256)),
         ("/srv/weights", LocalRef(directory=Path("/srv/weights"))),
+        ("./weights", LocalRef(directory=Path("weights"))),
         ("file:/srv/weights", LocalRef(directory=Path("/srv/weights"))),
         (f"file:weights/one#sha256={SHA256}", LocalRef(directory=Path("weights/one"), sha256=SHA256)),
     ],
