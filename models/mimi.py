@@ -2,7 +2,8 @@
 
 moshi's own modules do the work. A batch has a row for each slot; each half of the codec, the encoder and the decoder,
 advances the rows that it is told to, and a row that sits out stays as it was, whatever stands in it. Rows never mix:
-at one batch size a row's codes and audio are the same bit for bit, whatever the other rows do.
+at one batch size a row's codes and audio are the same bit for bit, whatever the other rows do; at another size the
+sums are taken in another order, and differ by rounding.
 
 Audio is mono, 24 kHz, float32; a frame is 1,920 samples. Codes are those of the first eight codebooks.
 """
@@ -17,7 +18,7 @@ import torch
 from moshi.models.compression import MimiModel
 from moshi.modules.streaming import State
 from moshi.modules.transformer import StreamingMultiheadAttention, _MHAState
-from moshi.utils.compile import CUDAGraphed, no_cuda_graph
+from moshi.utils.compile import CUDAGraphed, no_compile, no_cuda_graph
 
 from streaming.engine import Samples
 from streaming.wire.moshi import Codes
@@ -161,8 +162,8 @@ def audio_of(model: MimiModel, codes: Codes) -> Samples:
 
 @contextmanager
 def _offline(model: MimiModel) -> Iterator[None]:
-    """One recording's stream, in pieces of up to _CHUNK frames."""
-    with no_cuda_graph(), _stream(model, 1, frames=_CHUNK):
+    """One recording's stream, in pieces of up to _CHUNK frames; their lengths differ, so nothing is compiled."""
+    with no_compile(), no_cuda_graph(), _stream(model, 1, frames=_CHUNK):
         yield
 
 

@@ -17,8 +17,13 @@ FRAMES = 40  # longer than the tiny Mimi's attention reaches: 25 frames
 
 Load = Callable[[], MimiModel]
 
+ON_CUDA = (
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),  # from the compiler's own imports
+)
 
-@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=ON_CUDA)])
 def load(request: pytest.FixtureRequest, tiny_moshi: Path) -> Iterator[Load]:
     """A function that loads a fresh tiny Mimi. Full precision: TF32 is not what these tests are about."""
     checkpoint = read_checkpoint(tiny_moshi)
