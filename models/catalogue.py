@@ -44,8 +44,9 @@ class EngineSettings:
     `workers` is how many cores the models may use, None for all; `max_sessions` how many conversations are held.
     With `chat_url`, an OpenAI-compatible API writes the replies, `chat_model` there or else its first. The state
     after `instructions` is kept in memory, so they should be the ones that most sessions have. `script` is the
-    scripted engine's. `engine_key` is sent to an engine that has an address; beside one the detectors are the embedded
-    engine's, or go by loudness where that is asked for.
+    scripted engine's. `engine_key` is sent to an engine that has an address; `engine_patience` is how
+    many frames' time (80 ms) a worker may be silent while it owes an answer. Beside such an engine the detectors are the
+    embedded one's, or go by loudness where that is asked for.
     """
 
     models_dir: Path = DEFAULT_DIRECTORY
@@ -60,6 +61,7 @@ class EngineSettings:
     chat_api_key: str = ""
     script: Sequence[ScriptedTurn] = (ScriptedTurn(),)
     engine_key: str = ""
+    engine_patience: float = 3.0
     detectors: DetectorKind = "models"
 
 
@@ -104,9 +106,10 @@ def build_models(engine: str, settings: EngineSettings, *, clock: Callable[[], i
 
 def _remote(url: str, settings: EngineSettings, clock: Callable[[], int]) -> Engine:
     if urlsplit(url).scheme in WORKER_SCHEMES:
-        from models.link.engine import WorkerEngine
+        from models.link.engine import LinkOptions, WorkerEngine
 
-        return WorkerEngine(url, clock=clock, key=settings.engine_key)
+        options = LinkOptions(patience=settings.engine_patience)
+        return WorkerEngine(url, clock=clock, key=settings.engine_key, options=options)
 
     from models.container.engine import ContainerEngine
 

@@ -24,6 +24,7 @@ def load_models(settings: Settings) -> Models:
         chat_model=settings.chat_model,
         chat_api_key=settings.chat_api_key.get_secret_value(),
         engine_key=settings.engine_key.get_secret_value(),
+        engine_patience=settings.engine_patience,
         detectors=settings.detectors,
     )
     try:

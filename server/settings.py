@@ -34,6 +34,9 @@ class Settings(BaseSettings):
         description="what answers: embedded, echo or scripted; a worker (ws://host:port); a container (http://host:port)",
     )
     engine_key: SecretStr = Field(default=SecretStr(""), description="the key for an engine at an address")
+    engine_patience: float = Field(
+        default=3, gt=0, description="frames (80 ms) that a worker may be silent while it owes an answer"
+    )
     detectors: DetectorKind = Field(
         default="models",
         description="beside an engine at an address: models (the embedded engine's), or loudness for trying it out",

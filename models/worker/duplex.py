@@ -33,12 +33,18 @@ _MOST_MESSAGE = 256 * 1024  # a second of PCM is 96,000 bytes, and a long prompt
 
 
 class DuplexHost:
-    """See `models.worker.host.Host`."""
+    """See `models.worker.host.Host`. `open_batch` is called in the batch's own thread, as all of its calls are."""
 
     def __init__(
-        self, batch: DuplexBatch, settings: WorkerSettings, *, clock: Callable[[], int], metrics: WorkerMetrics
+        self,
+        open_batch: Callable[[], DuplexBatch],
+        settings: WorkerSettings,
+        *,
+        clock: Callable[[], int],
+        metrics: WorkerMetrics,
     ) -> None:
-        self._batch = batch
+        self._open_batch = open_batch
+        self._batch: DuplexBatch | None = None
         self._settings = settings
         self._clock = clock
         self._metrics = metrics
@@ -51,6 +57,8 @@ class DuplexHost:
     @property
     def info(self) -> EngineInfo:
         """See `Host.info`."""
+        if self._batch is None:
+            raise EngineError("the model is not loaded")
         return self._batch.info
 
     @property
@@ -71,10 +79,9 @@ class DuplexHost:
 
     async def load(self) -> None:
         """See `Host.load`."""
-        await self._thread.call(self._batch.load)
-        self._ticks = Ticks(
-            self._batch, self._thread, clock=self._clock, admission=self._admission, metrics=self._metrics
-        )
+        batch = await self._thread.call(self._load)
+        self._ticks = Ticks(batch, self._thread, clock=self._clock, admission=self._admission, metrics=self._metrics)
+        self._batch = batch
 
     async def run(self) -> None:
         """See `Host.run`."""
@@ -138,9 +145,14 @@ class DuplexHost:
 
     async def close(self) -> None:
         """See `Host.close`."""
-        if self.status not in ("stalled", "failed"):
+        if self._batch is not None and self.status not in ("stalled", "failed"):
             await self._thread.call(self._batch.close)
         self._thread.close()
+
+    def _load(self) -> DuplexBatch:
+        batch = self._open_batch()
+        batch.load()
+        return batch
 
     # --- a conversation's tasks ----------------------------------------------------------------------------------
 

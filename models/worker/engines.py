@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from models.catalogue import EngineSettings, build_models
+from models.worker.batch import DuplexBatch
 from models.worker.duplex import DuplexHost
 from models.worker.echo import EchoBatch
 from models.worker.host import Host
@@ -18,21 +18,38 @@ def build_host(settings: WorkerSettings, *, clock: Callable[[], int], metrics: W
     """The engine, not yet loaded. Raises EngineError where a file is missing, SettingsError where a package is."""
     match settings.engine:
         case "moshi":
-            if not settings.model:
-                raise SettingsError("--model: expected a repository with its commit, or a directory")
-            try:
-                from models.moshi.batch import MoshiBatch
-            except ModuleNotFoundError as error:
-                raise SettingsError(f"--engine moshi needs {error.name}: make worker-moshi, and run it there") from None
-            batch = MoshiBatch(
-                Path(settings.model), slots=settings.slots, device=settings.device, window=settings.window
-            )
-            return DuplexHost(batch, settings, clock=clock, metrics=metrics)
+            return DuplexHost(_moshi(settings), settings, clock=clock, metrics=metrics)
         case "echo-duplex":
-            return DuplexHost(EchoBatch(settings.slots), settings, clock=clock, metrics=metrics)
+            return DuplexHost(lambda: EchoBatch(settings.slots), settings, clock=clock, metrics=metrics)
         case "echo" | "embedded" as kind:
             chosen = EngineSettings(models_dir=settings.models_dir, max_sessions=settings.slots, workers=settings.cores)
             try:
                 return TurnBasedHost(build_models(kind, chosen, clock=clock).engine)
             except ModuleNotFoundError as error:
                 raise SettingsError(f"--engine {kind} needs {error.name}: pip install 'muse-voice[{kind}]'") from None
+
+
+def _moshi(settings: WorkerSettings) -> Callable[[], DuplexBatch]:
+    """Fetches and verifies the weights, and makes the batch, when it is called."""
+    if not settings.model:
+        raise SettingsError("--model: expected a repository with its commit, or a directory")
+    try:
+        import torch
+
+        from models.hub.settings import HubSettings
+        from models.hub.snapshot import resolve
+        from models.moshi.batch import MoshiBatch
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"--engine moshi needs {error.name}: make worker-moshi, and run it there") from None
+    hub = HubSettings()
+
+    def open_batch() -> DuplexBatch:
+        # A tick's operations are small: two threads that wait for each other on busy cores take longer than one.
+        torch.set_num_threads(settings.cores or 1)
+        snapshot = resolve(settings.model, settings=hub)
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return MoshiBatch(snapshot.directory, slots=settings.slots, device=device, window=settings.window)
+
+    return open_batch
