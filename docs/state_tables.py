@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from streaming.barge_in import BARGE_IN, Effect
 from streaming.endpointing import ENDPOINTING, Act
+from streaming.utterances import UTTERANCES, Bound
 
 State = TypeVar("State", bound=Enum)
 Cause = TypeVar("Cause", bound=Enum)
@@ -21,7 +22,8 @@ PAGE = Path(__file__).parent / "architecture.md"
 def render(page: str) -> str:
     """The page with its tables drawn anew, each between its two markers."""
     page = _between(page, "endpointing", _table(ENDPOINTING, silent=Act.NOTHING))
-    return _between(page, "barge-in", _table(BARGE_IN, silent=Effect.NONE))
+    page = _between(page, "barge-in", _table(BARGE_IN, silent=Effect.NONE))
+    return _between(page, "utterances", _table(UTTERANCES, silent=Bound.NONE))
 
 
 def _table(transitions: Mapping[tuple[State, Cause], tuple[State, Told]], *, silent: Told) -> str:

@@ -133,3 +133,13 @@ def test_starts_and_ends_alternate(steps: list[tuple[float, float | None]]) -> N
         assert stream.endpointer.voice_start <= stream.endpointer.voice_end <= stream.end
     turns = [act for act in seen if act in (Act.STARTED, Act.ENDED)]
     assert turns == [Act.STARTED, Act.ENDED] * (len(turns) // 2) + [Act.STARTED] * (len(turns) % 2)
+
+
+def test_the_other_side_ends_a_pause_and_nothing_else() -> None:
+    stream = Stream(RULE)
+    acts = [stream.endpointer.end()]
+    for probability in (0.9, 0.01):
+        stream.feed(probability, 10)
+        acts.append(stream.endpointer.end())
+    assert acts == [Act.NOTHING, Act.NOTHING, Act.ENDED]
+    assert stream.endpointer.end() is Act.NOTHING

@@ -112,3 +112,20 @@ def test_heard_never_exceeds_sent_nor_real_time_and_the_lead_holds(steps: list[t
         received += [frame.audio for frame in drain(out, now)]
     if received:
         np.testing.assert_array_equal(np.concatenate(received), np.arange(pushed, dtype=np.float32))
+
+
+def test_live_audio_does_not_wait_until_it_fills_a_frame() -> None:
+    out = Playout(rate=RATE, lead=400 * MS, frame=FRAME, live=True)
+    out.push(ones(FRAME + 100), 5)
+    assert [len(frame.audio) for frame in drain(out, 0)] == [FRAME, 100]
+    assert out.due() is None
+    out.push(ones(RATE), 6)
+    assert len(drain(out, 0)) == 8  # but the lead is kept: 44 ms and eight frames of 40
+
+
+def test_a_sample_of_the_newest_frame_is_played_after_what_was_sent_before_it() -> None:
+    out = playout()
+    out.push(ones(3 * FRAME), 5)
+    drain(out, 0)
+    assert out.played_at(2 * FRAME) == 80 * MS
+    assert out.played_at(2 * FRAME + FRAME // 2) == 100 * MS

@@ -29,3 +29,12 @@ def test_work_done_while_the_end_was_being_decided_costs_nothing() -> None:
     assert parts["transcribe"] == parts["think"] == 0
     assert parts["voice"] == 80
     assert parts["send"] == 1
+
+
+def test_a_duplex_engine_s_frame_has_parts_of_its_own() -> None:
+    timeline = Timeline(0)
+    for part, at in (("endpointing", 200), ("queue", 210), ("encode", 215), ("model", 240), ("decode", 248)):
+        timeline.mark(part, at)  # type: ignore[arg-type]
+    timeline.mark("send", 288)
+    parts = {name: length for name, length in timeline.latency().parts if length}
+    assert parts == {"endpointing": 200, "queue": 10, "encode": 5, "model": 25, "decode": 8, "send": 40}
