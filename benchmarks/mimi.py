@@ -14,8 +14,9 @@ import torch
 from moshi.models import loaders
 from moshi.models.compression import MimiModel
 
-from models.mimi import FRAME, MimiBatch
+from models.mimi import MimiBatch
 from models.moshi.config import HEARD_CODEBOOKS, MimiConfig
+from streaming.wire.moshi import FRAME_SAMPLES
 
 MEBIBYTE = 2**20
 
@@ -57,7 +58,7 @@ def measure(setting: Setting, slots: int) -> Measured:
     everyone = torch.ones(slots, dtype=torch.bool)
     encode, decode = [], []
     for _ in range(setting.ticks):
-        audio = 0.1 * torch.randn(slots, 1, FRAME)
+        audio = 0.1 * torch.randn(slots, 1, FRAME_SAMPLES)
         began = _now(setting.device)
         codes = batch.encode(audio, everyone)
         encoded = _now(setting.device)

@@ -21,10 +21,7 @@ from moshi.modules.transformer import StreamingMultiheadAttention, _MHAState
 from moshi.utils.compile import CUDAGraphed, no_compile, no_cuda_graph
 
 from streaming.engine import Samples
-from streaming.wire.moshi import Codes
-
-FRAME = 1920
-"""Samples in a frame."""
+from streaming.wire.moshi import FRAME_SAMPLES, Codes
 
 _CHUNK = 25
 """Frames that the offline functions take at once: what bounds their memory."""
@@ -80,7 +77,7 @@ class MimiBatch:
         `audio`: (B, 1, 1920) float32, finite in the rows that take part; `execute`: (B,) bool. Returns (B, 8) int64,
         without meaning in the rows that sat out, and good until the next call. Raises ValueError for other shapes.
         """
-        _check_shape("audio", audio, (self.slots, 1, FRAME))
+        _check_shape("audio", audio, (self.slots, 1, FRAME_SAMPLES))
         _check_shape("execute", execute, (self.slots,))
         self._encoder.execute.copy_(execute)
         codes: torch.Tensor = self._encode(audio.to(self._device))
@@ -121,7 +118,7 @@ class MimiBatch:
     def _warm_up(self) -> None:
         """Run until the graphs are captured: a first call compiles, a second one captures."""
         everyone = torch.ones(self.slots, dtype=torch.bool)
-        silence = torch.zeros(self.slots, 1, FRAME)
+        silence = torch.zeros(self.slots, 1, FRAME_SAMPLES)
         for _ in range(2):
             self.decode(self.encode(silence, everyone), everyone)
             self.reset(everyone)
@@ -135,10 +132,10 @@ def codes_of(model: MimiModel, audio: Samples) -> Codes:
     """
     if audio.ndim != 1 or not audio.size or not np.isfinite(audio).all():
         raise ValueError(f"expected finite samples of shape (n,), not {audio.shape}")
-    padded = np.pad(np.asarray(audio, dtype=np.float32), (0, -audio.size % FRAME))
+    padded = np.pad(np.asarray(audio, dtype=np.float32), (0, -audio.size % FRAME_SAMPLES))
     with _offline(model):
         device = next(model.parameters()).device
-        waves = torch.split(torch.from_numpy(padded).to(device)[None, None], FRAME * _CHUNK, dim=-1)
+        waves = torch.split(torch.from_numpy(padded).to(device)[None, None], FRAME_SAMPLES * _CHUNK, dim=-1)
         codes = torch.cat([model.encode(wave) for wave in waves], dim=-1)
     return codes[0].to("cpu", torch.int32).numpy()
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.moshi.config_file import Document, load
+from streaming.wire.moshi import FRAME_SAMPLES, RATE
 
 ModelType = Literal["moshi", "personaplex"]
 
-SAMPLE_RATE = 24_000
-FRAME_RATE = 12.5
-FRAME_SAMPLES = 1920
+FRAME_RATE = RATE / FRAME_SAMPLES
+"""Frames in a second: 12.5."""
+
 HEARD_CODEBOOKS = 8
 """Codebooks of each voice that are heard: the model's own come first among its inputs, then the user's."""
 
@@ -125,7 +126,7 @@ class MimiConfig:
     def document(self) -> dict[str, Any]:
         """The file that `mimi_config_name` names, as `moshi.models.loaders.get_mimi` takes it."""
         return {
-            "sample_rate": SAMPLE_RATE,
+            "sample_rate": RATE,
             "channels": 1,
             "frame_rate": FRAME_RATE,
             "seanet": {
@@ -234,7 +235,7 @@ def read_mimi_config(path: Path) -> MimiConfig:
     Raises EngineError naming the file, the key and what is expected of it.
     """
     document = load(path)
-    document.only_as({"sample_rate": (SAMPLE_RATE,), "channels": (1,), "frame_rate": (FRAME_RATE,)})
+    document.only_as({"sample_rate": (RATE,), "channels": (1,), "frame_rate": (FRAME_RATE,)})
     seanet, quantizer, transformer = (document.inner(name) for name in ("seanet", "quantizer", "transformer"))
     document.finish()
     seanet.only_as({key: (value,) for key, value in _SEANET_ONLY_AS.items()})

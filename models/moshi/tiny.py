@@ -21,7 +21,8 @@ from moshi.models import loaders
 from safetensors.torch import save_file
 
 from models.moshi.checkpoint import Checkpoint, expected_tensors
-from models.moshi.config import SAMPLE_RATE, LmConfig, MimiConfig, Sampling
+from models.moshi.config import LmConfig, MimiConfig, Sampling
+from streaming.wire.moshi import RATE
 
 _LM = LmConfig(
     dim=128,
@@ -135,7 +136,7 @@ def _scale_codec(tensors: dict[str, torch.Tensor], generator: torch.Generator) -
     with torch.device("meta"):
         model = loaders.get_mimi(None, _MIMI.document(), device="meta")
     model.load_state_dict(tensors, assign=True)
-    noise = torch.randn((1, 1, 2 * SAMPLE_RATE), generator=generator) * _LOUDNESS
+    noise = torch.randn((1, 1, 2 * RATE), generator=generator) * _LOUDNESS
     latent = model.encode_to_latent(noise, quantize=False)
     for part in ("rvq_first", "rvq_rest"):
         projection = tensors[f"quantizer.{part}.input_proj.weight"]
@@ -167,7 +168,7 @@ def _tokenizer(pieces: int) -> bytes:
 
 def _hum(pitch: float, *, seconds: float) -> npt.NDArray[np.float32]:
     """A voice without words: harmonics of `pitch` that rise and fall four times a second."""
-    at = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    at = np.arange(int(seconds * RATE)) / RATE
     harmonics = sum(np.sin(2 * np.pi * pitch * n * at) / n for n in range(1, 12))
     swell = 0.5 - 0.5 * np.cos(2 * np.pi * 4 * at)
     return np.asarray(_LOUDNESS * harmonics * swell, dtype=np.float32)
@@ -179,6 +180,6 @@ def _wav(audio: npt.NDArray[np.float32]) -> bytes:
     with wave.open(data, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
+        file.setframerate(RATE)
         file.writeframes((audio * 32_767).astype("<i2").tobytes())
     return data.getvalue()

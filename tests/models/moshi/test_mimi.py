@@ -9,8 +9,9 @@ import pytest
 import torch
 from moshi.models.compression import MimiModel
 
-from models.mimi import FRAME, MimiBatch, audio_of, codes_of
+from models.mimi import MimiBatch, audio_of, codes_of
 from models.moshi.checkpoint import load_mimi, read_checkpoint
+from streaming.wire.moshi import FRAME_SAMPLES
 
 SLOTS = 4
 FRAMES = 40  # longer than the tiny Mimi's attention reaches: 25 frames
@@ -53,10 +54,10 @@ def batch(batch_of_four: MimiBatch) -> MimiBatch:
 def recording(seed: int, frames: int = FRAMES) -> torch.Tensor:
     """Noise whose loudness and pitch wander, shape (frames, 1920)."""
     generator = torch.Generator().manual_seed(seed)
-    at = torch.arange(frames * FRAME) / 24_000
+    at = torch.arange(frames * FRAME_SAMPLES) / 24_000
     rate, phase, swell = torch.rand(3, generator=generator)
     tone = torch.sin(2 * torch.pi * (150 + 300 * rate) * at + phase) * torch.sin(3 * swell * at)
-    return (0.2 * tone + 0.05 * torch.randn(frames * FRAME, generator=generator)).view(frames, FRAME)
+    return (0.2 * tone + 0.05 * torch.randn(frames * FRAME_SAMPLES, generator=generator)).view(frames, FRAME_SAMPLES)
 
 
 @dataclass
@@ -78,7 +79,7 @@ def run(batch: MimiBatch, ticks: Sequence[Mapping[int, torch.Tensor]], *, others
     heard: dict[int, Heard] = {}
     for frames in ticks:
         execute = torch.zeros(batch.slots, dtype=torch.bool)
-        audio = torch.full((batch.slots, 1, FRAME), others)
+        audio = torch.full((batch.slots, 1, FRAME_SAMPLES), others)
         for slot, frame in frames.items():
             execute[slot] = True
             audio[slot, 0] = frame
@@ -157,7 +158,7 @@ def neighbours_lose_frames(frame: torch.Tensor, tick: int) -> dict[int, torch.Te
 
 
 def neighbours_shout(frame: torch.Tensor, tick: int) -> dict[int, torch.Tensor]:
-    return {0: torch.full((FRAME,), float("nan")), 1: frame, 2: torch.full((FRAME,), float("inf"))}
+    return {0: torch.full((FRAME_SAMPLES,), float("nan")), 1: frame, 2: torch.full((FRAME_SAMPLES,), float("inf"))}
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_another_batch_size_differs_by_rounding_only(batch: MimiBatch, load: Loa
 def test_a_reset_leaves_nothing_of_the_last_conversation(batch: MimiBatch) -> None:
     frames = recording(8)
     expected = run(batch, alone(frames))[1]
-    run(batch, [{1: torch.full((FRAME,), float("nan"))}, *alone(recording(9))])
+    run(batch, [{1: torch.full((FRAME_SAMPLES,), float("nan"))}, *alone(recording(9))])
     batch.reset(slot_mask(1))
     heard = run(batch, alone(frames))[1]
     assert torch.equal(heard.all_codes(), expected.all_codes())
@@ -261,7 +262,7 @@ def test_another_shape_is_refused(batch: MimiBatch) -> None:
     with pytest.raises(ValueError, match=r"audio of shape \(4, 1, 1920\), not \(4, 1, 960\)"):
         batch.encode(torch.zeros(SLOTS, 1, 960), slot_mask(1))
     with pytest.raises(ValueError, match=r"execute of shape \(4,\), not \(3,\)"):
-        batch.encode(torch.zeros(SLOTS, 1, FRAME), torch.ones(3, dtype=torch.bool))
+        batch.encode(torch.zeros(SLOTS, 1, FRAME_SAMPLES), torch.ones(3, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"codes of shape \(4, 8\), not \(4, 9\)"):
         batch.decode(torch.zeros(SLOTS, 9, dtype=torch.long), slot_mask(1))
     with pytest.raises(ValueError, match=r"slots of shape \(4,\), not \(5,\)"):

@@ -10,9 +10,10 @@ from moshi.models import LMGen
 from moshi.utils.compile import no_compile
 
 from models.cli import main
-from models.mimi import FRAME, audio_of, codes_of
+from models.mimi import audio_of, codes_of
 from models.moshi.checkpoint import load_lm, load_mimi, read_checkpoint
 from models.moshi.tiny import write_tiny_checkpoint
+from streaming.wire.moshi import FRAME_SAMPLES
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -40,12 +41,12 @@ def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_its_codec_tells_sounds_apart_and_speaks_at_a_speakers_loudness(tiny_moshi: Path) -> None:
     model = load_mimi(read_checkpoint(tiny_moshi), "cpu")
-    noise = (0.1 * np.random.default_rng(0).standard_normal(60 * FRAME)).astype(np.float32)
+    noise = (0.1 * np.random.default_rng(0).standard_normal(60 * FRAME_SAMPLES)).astype(np.float32)
     codes = codes_of(model, noise)
     assert min(len(set(book)) for book in codes.tolist()) > 20
     audio = audio_of(model, codes)
     assert 0.05 < np.sqrt(np.mean(audio**2)) < 0.2
-    silence = codes_of(model, np.zeros(10 * FRAME, np.float32))
+    silence = codes_of(model, np.zeros(10 * FRAME_SAMPLES, np.float32))
     assert not np.array_equal(silence, codes[:, :10])
 
 
@@ -65,5 +66,5 @@ def test_its_voices_are_recordings_of_24_khz(tiny_personaplex: Path) -> None:
         with wave.open(str(voice)) as file:
             assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (24_000, 1, 2)
             audio = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-        assert len(audio) % FRAME == 0
+        assert len(audio) % FRAME_SAMPLES == 0
         assert 3_000 < np.abs(audio).max() < 32_767
