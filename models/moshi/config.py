@@ -267,6 +267,7 @@ def read_mimi_config(path: Path) -> MimiConfig:
 
 def _lm_config(document: Document, *, dep_q: int) -> LmConfig:
     default = LmConfig(dep_q=dep_q)
+    derived = document.null("depformer_dim_feedforward")
     values: dict[str, Any] = {
         "hidden_scale": document.number("hidden_scale", default.hidden_scale, least=0.5, most=16.0),
         "delays": document.sizes("delays", default.delays, least=0, most=16),
@@ -275,6 +276,8 @@ def _lm_config(document: Document, *, dep_q: int) -> LmConfig:
     for one in fields(LmConfig):
         if one.name not in values:
             values[one.name] = _size(document, one.name, LmConfig)
+    if derived:
+        values["depformer_dim_feedforward"] = int(values["hidden_scale"] * values["depformer_dim"])
     config = LmConfig(**values)
     if config.dep_q not in (8, 16):
         raise document.wrong("dep_q", "8, or 16 where the user's codes are predicted too")

@@ -52,6 +52,8 @@ class Document:
     def count(self, key: str, default: int, *, least: int, most: int) -> int:
         """A whole number from `least` to `most`."""
         value = self._left.pop(key, default)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise self.wrong(key, f"{least}" if least == most else f"a whole number from {least} to {most}")
         return value
@@ -101,6 +103,13 @@ class Document:
         if value is not None and not (isinstance(value, dict) and all(isinstance(name, str) for name in value)):
             raise self.wrong(key, "a mapping of names to values")
         return Document(f"{self._name}: {key}", value or {})
+
+    def null(self, key: str) -> bool:
+        """Whether the file says that the value is to be derived from others; then it is taken as left out."""
+        if key in self._left and self._left[key] is None:
+            del self._left[key]
+            return True
+        return False
 
     def drop(self, keys: set[str]) -> None:
         """Pass over keys that change nothing."""

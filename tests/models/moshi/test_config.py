@@ -50,6 +50,8 @@ def test_what_is_said_is_taken(tmp_path: Path, name: str) -> None:
         "dim": 2048,
         "context": 750,
         "hidden_scale": 4,
+        "max_period": 100000.0,
+        "depformer_dim_feedforward": None,
         "depformer_causal": True,
         "model_type": "moshi",
         "moshi_name": "fine-tuned.safetensors",
@@ -58,7 +60,9 @@ def test_what_is_said_is_taken(tmp_path: Path, name: str) -> None:
         "lm_gen_config": {"temp": 0.6, "temp_text": 0, "top_k": 100, "top_k_text": 10},
     }
     config = read_model_config(written(tmp_path, document, name))
-    assert config.lm == LmConfig(dim=2048, context=750, hidden_scale=4.0)
+    assert config.lm == LmConfig(
+        dim=2048, context=750, hidden_scale=4.0, max_period=100_000, depformer_dim_feedforward=4096
+    )
     assert config.moshi_name == "fine-tuned.safetensors"
     assert config.sampling == Sampling(audio_temperature=0.6, text_temperature=0.0, audio_top_k=100, text_top_k=10)
 
@@ -67,6 +71,7 @@ def test_what_is_said_is_taken(tmp_path: Path, name: str) -> None:
     ("document", "message"),
     [
         ({"dim": "4096"}, "config.json has dim = 4096; expected a whole number from 8 to 16384"),
+        ({"dim": 4096.5}, "config.json has dim = 4096.5; expected a whole number"),
         ({"dim": True}, "config.json has dim = True; expected a whole number"),
         ({"dim": 1 << 40}, "has dim = 1099511627776; expected a whole number from 8 to 16384"),
         ({"dim": 4095}, "does not say num_heads; expected a number of heads that splits 4095 into even sizes"),
