@@ -45,8 +45,8 @@ class EngineSettings:
     With `chat_url`, an OpenAI-compatible API writes the replies, `chat_model` there or else its first. The state
     after `instructions` is kept in memory, so they should be the ones that most sessions have. `script` is the
     scripted engine's. `engine_key` is sent to an engine that has an address; `engine_patience` is how
-    many frames' time (80 ms) a worker may be silent while it owes an answer. Beside such an engine the detectors are the
-    embedded one's, or go by loudness where that is asked for.
+    many frames' time (80 ms) a worker may be silent while it owes an answer. Beside such an engine the detectors are
+    the embedded one's, or go by loudness where that is asked for.
     """
 
     models_dir: Path = DEFAULT_DIRECTORY

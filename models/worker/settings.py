@@ -38,7 +38,7 @@ class WorkerSettings(BaseSettings):
     device: str = Field(default="auto", description="where moshi runs: auto, cpu or cuda")
     window: int | None = Field(default=None, ge=1, description="frames of the past that moshi attends to; its own")
     models_dir: Path = Field(default=DEFAULT_DIRECTORY, description="the embedded engine's models")
-    cores: int | None = Field(default=None, ge=1, description="cores: by default one for moshi, all for the embedded engine")
+    cores: int | None = Field(default=None, ge=1, description="cores to use: one for moshi, all for embedded")
 
     late_ms: float = Field(
         default=70, gt=0, description="refuse new conversations while the 95th percentile of ticks (80 ms) is above"
