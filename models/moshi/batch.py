@@ -186,6 +186,8 @@ class MoshiBatch:
 
     def close(self) -> None:
         """See `DuplexBatch.close`."""
+        if self._model is not None:
+            self._model.lm.close()
         self._model = None
         self._conversations.clear()
         if self._device.type == "cuda":

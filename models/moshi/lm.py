@@ -64,7 +64,7 @@ class SlotLm:
         self.window = lm.context or 0
         self.device = lm.device
         self._gen = LMGen(lm, use_sampling=False, support_out_of_sync=True, on_text_logits_hook=self._choose_text)
-        self._gen.streaming_forever(slots)
+        self._streaming = self._gen.streaming(slots)
         self._state: Any = self._gen.get_streaming_state()[""]
         depth = CUDAGraphed(self._choose_audio, disable=self.device.type != "cuda")
         self._state.graphed_depth = depth
@@ -142,6 +142,10 @@ class SlotLm:
         with eager_on_cpu(self.device):
             tokens: Any = self._gen.step(heard[:, :, None])
         return tokens[:, :, 0], self._sound
+
+    def close(self) -> None:
+        """Give the slots' state back; the model can be batched anew."""
+        self._streaming.close()
 
     def _choose_text(self, text_logits: Tensor) -> None:
         """LMGen's hook: leave in `text_logits`, [B, 1, 1, V], nothing but the chosen token, which LMGen then takes."""

@@ -93,6 +93,7 @@ class Prefill:
             chunk = torch.cat([chunk, chunk[:, :, -1:].expand(-1, -1, short)], dim=2)
             with self._active():
                 self._forward(chunk.contiguous())
+            self._wait()
             work.done += CHUNK
         if work.done < before_last.shape[2]:
             return None
@@ -115,6 +116,11 @@ class Prefill:
         self._kept[key] = taken
         while self._kept and sum(one.nbytes for one in self._kept.values()) > self._cache_bytes:
             self._kept.popitem(last=False)
+
+    def _wait(self) -> None:
+        """So that a pass takes as long as it seems to, and none is in the way of a tick."""
+        if self._lm.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()
 
     def _reset(self) -> None:
         for counter in counters(self._own_state):
