@@ -37,6 +37,7 @@ class FakeHub:
     locations: dict[str, str] = field(default_factory=dict)  # where a file is said to be
     vanished: set[str] = field(default_factory=set)
     stalled: threading.Event | None = None  # where set: bodies stop after their first byte, until it is set
+    silent: threading.Event | None = None  # where set: nothing is answered until it is set
     chunked: set[str] = field(default_factory=set)  # sent without a length
     repository_gone: bool = False
     raw_listing: bytes | None = None
@@ -90,8 +91,9 @@ def serving(hub: FakeHub, *, tls: ssl.SSLContext | None = None) -> Iterator[Fake
     try:
         yield hub
     finally:
-        if hub.stalled:
-            hub.stalled.set()
+        for event in (hub.stalled, hub.silent):
+            if event:
+                event.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -116,6 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
             (self.command, unquote(url.path), {key.lower(): value for key, value in self.headers.items()})
         )
         path = unquote(url.path)
+        if hub.silent:
+            hub.silent.wait(timeout=10)
         if hub.statuses:
             self._send(hub.statuses.pop(0), {"Retry-After": "100000"})
         elif path.startswith("/cdn/"):

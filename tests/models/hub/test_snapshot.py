@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -248,10 +249,21 @@ def test_a_branch_is_refused_before_the_hub_is_asked(hub: FakeHub, settings: Hub
     assert not hub.requests
 
 
-def test_a_server_that_stalls_is_left_and_its_bytes_kept(hub: FakeHub, fetch: Fetch) -> None:
+def test_a_server_that_stalls_is_left(hub: FakeHub, fetch: Fetch) -> None:
     hub.stalled = threading.Event()
-    with pytest.raises(WeightsUnavailableError, match="did not answer in time"):
+    started = time.monotonic()
+    with pytest.raises(WeightsUnavailableError, match=r"did not answer in time \(1 bytes kept\)"):
         fetch(timeout_seconds=0.1, retries=0)
+    assert time.monotonic() - started < 4
+
+
+def test_a_server_that_never_answers_is_left(hub: FakeHub, fetch: Fetch) -> None:
+    """huggingface_hub asks for its listing without a timeout."""
+    hub.silent = threading.Event()
+    started = time.monotonic()
+    with pytest.raises(WeightsUnavailableError, match="did not answer in time"):
+        fetch(timeout_seconds=0.1)
+    assert time.monotonic() - started < 4
 
 
 def test_a_download_that_trickles_is_ended(hub: FakeHub, fetch: Fetch) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.hub.errors import WeightsUnavailableError
+from models.hub.errors import WeightsRefusedError, WeightsUnavailableError
 from models.hub.policy import ListedFile
 from models.hub.verify import check_contents, read_record, tree_digest, write_record
 
@@ -21,6 +21,12 @@ def test_anybody_can_compute_a_digest(tmp_path: Path) -> None:
     printed = subprocess.run(command, shell=True, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert printed.split() == [tree_digest(record), "-"]
     assert tree_digest(dict(reversed(record.items()))) == tree_digest(record)
+
+
+def test_a_file_of_another_size_than_listed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(WeightsRefusedError, match=r"a\.json: 2 bytes where 3 are expected"):
+        check_contents(tmp_path / "a.json", ListedFile(name="a.json", size=3))
 
 
 def test_a_record_is_kept_whole(tmp_path: Path) -> None:
