@@ -14,7 +14,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -53,6 +53,9 @@ QUIET = 2.0
 
 GREETING_SECONDS = 30.0
 """How long a server may take to greet: a stock one does so once whoever spoke with it before has gone."""
+
+PREPARE_SECONDS = 60.0
+"""How long a model may take to take its prompts in."""
 
 _SESSION_SECONDS = 5.0
 _SOUND = 0.003  # amplitude of what is no silence: -50 dBFS
@@ -131,6 +134,8 @@ class MoshiClient:
     ) -> AsyncIterator[MoshiClient]:
         """A conversation at `url` (ws:// or wss://, up to /api/chat), as `query` asks; a stock server has opus only.
 
+        The model has taken in its prompts, and listens, when this returns.
+
         Raises UnreachableError, RefusedError, ClientError where something else answers, or DisconnectedError where it
         ends before it began.
         """
@@ -142,11 +147,7 @@ class MoshiClient:
                     await _greeted(connection)
             except TimeoutError:
                 raise ClientError(f"the server at {url} does not greet; it may be taken") from None
-            yield cls(connection, query, await _session(connection) if query.audio == "pcm" else {})
-
-    async def begin(self, *, instructions: str = "", voice: str = "") -> None:
-        """Say what the conversation is to be, once, before any audio; only where audio travels as PCM."""
-        await self.send(Metadata(values={"type": "begin", "instructions": instructions, "voice": voice}))
+            yield cls(connection, query, await _begun(connection, query) if query.audio == "pcm" else {})
 
     async def send(self, message: Message) -> None:
         """Raises DisconnectedError if the connection is gone."""
@@ -257,11 +258,29 @@ async def _greeted(connection: ClientConnection) -> None:
             raise ClientError(f"the server does not speak Moshi's protocol (first message: {type(message).__name__})")
 
 
+async def _begun(connection: ClientConnection, query: ChatQuery) -> Mapping[str, Any]:
+    session = await _session(connection)
+    if not session.get("engine", {}).get("duplex"):
+        raise ClientError("that worker's engine takes turns, which only a gateway knows; talk to it through one")
+    begin = {"type": "begin", "instructions": query.text_prompt, "voice": query.voice_prompt}
+    with contextlib.suppress(websockets.ConnectionClosed):  # what it said before it left is read below
+        await connection.send(encode(Metadata(values=begin)))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PREPARE_SECONDS):
+            while True:
+                match await _expect(connection):
+                    case Metadata(values={"type": "ready"}):
+                        return session
+                    case WireError() as error:
+                        raise ClientError(f"the server will not talk: {error.message}")
+    raise ClientError("the server's model is not ready")
+
+
 async def _session(connection: ClientConnection) -> Mapping[str, Any]:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_SESSION_SECONDS):
             match await _expect(connection):
-                case Metadata(values=values) if values.get("type") == "session":
+                case Metadata(values={"type": "session"} as values):
                     return values
     raise ClientError("the server does not know audio=pcm; ask for opus")
 
@@ -285,5 +304,7 @@ async def _next_message(connection: ClientConnection) -> Message | None:
 
 def _address(url: str, query: ChatQuery, model: str | None) -> str:
     parts = urlsplit(url)
+    if query.audio == "pcm":  # the prompts come in `begin`, where they may be longer
+        query = replace(query, text_prompt="", voice_prompt="")
     asked = dict(parse_qsl(parts.query)) | write_query(query) | ({"model": model} if model else {})
     return urlunsplit(parts._replace(query=urlencode(asked)))

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from fastapi import APIRouter, WebSocket
 
@@ -53,6 +54,9 @@ and no stock client can be told to forget a reply that was interrupted: what it 
 
 MOST_BYTES = 512 * 1024
 """The largest message from a client: more than any kind that it may send can hold."""
+
+STOCK_SEND_BUFFER = 64 * 1024
+"""Bytes queued for a client of opus before it counts as too slow: some 15 s of speech."""
 
 _PING = KeepAlive(message=encode(Ping()), seconds=1.0)
 _FORMAT = AudioFormat.of(PcmFormat())
@@ -132,6 +136,7 @@ class MoshiConnection:
                     raise PeerError("a conversation begins once, before any audio", code=UNEXPECTED)
                 self._begun = True
                 self._wishes |= {name: values[name] for name in ("instructions", "voice") if values.get(name)}
+                self._put(Metadata(values={"type": "ready"}))
 
     def _give_wishes(self) -> None:
         """An event for each, so that a voice that is not to be had costs no instructions."""
@@ -183,11 +188,13 @@ def moshi_router(gateway: Gateway, access: AccessPolicy, limits: WebSocketLimits
     async def chat(socket: WebSocket) -> None:
         async def talk(call: Call) -> None:
             query = _query(socket.query_params)
+            stock = query.audio == "opus"
+            buffer = min(limits.send_buffer, STOCK_SEND_BUFFER) if stock else limits.send_buffer
+            bounds = replace(limits, send_buffer=buffer)
             await socket.accept()
-            async with MessageSocket(socket, limits=limits, metrics=gateway.metrics, keep_alive=_PING) as messages:
+            async with MessageSocket(socket, limits=bounds, metrics=gateway.metrics, keep_alive=_PING) as messages:
                 connection = MoshiConnection(messages, query, metrics=gateway.metrics)
-                lead = STOCK_LEAD if query.audio == "opus" else None
-                close = await gateway.converse(call, connection, lead=lead)
+                close = await gateway.converse(call, connection, lead=STOCK_LEAD if stock else None)
                 if close is not None:
                     await messages.close(close)
 

@@ -62,8 +62,8 @@ def read_query(query: Mapping[str, str]) -> ChatQuery:
         text_top_k=_integer(query, "text_topk", MOST_TOP_K, default.text_top_k),
         audio_temperature=_number(query, "audio_temperature", default.audio_temperature),
         audio_top_k=_integer(query, "audio_topk", MOST_TOP_K, default.audio_top_k),
-        text_seed=_integer(query, "text_seed", MOST_SEED, None),
-        audio_seed=_integer(query, "audio_seed", MOST_SEED, None),
+        text_seed=_seed(query, "text_seed"),
+        audio_seed=_seed(query, "audio_seed"),
         text_prompt=query.get("text_prompt", ""),
         voice_prompt=query.get("voice_prompt", ""),
         audio=cast(AudioCoding, _choice(query, "audio", get_args(AudioCoding))),
@@ -103,6 +103,11 @@ def _integer(query: Mapping[str, str], name: str, most: int, default: T) -> int 
     if not 0 <= number <= most:
         raise _refused(name, f"an integer from 0 to {most}", text)
     return number
+
+
+def _seed(query: Mapping[str, str], name: str) -> int | None:
+    """Nobody chose one: it is absent, empty, or -1."""
+    return None if query.get(name, "") in ("", "-1") else _integer(query, name, MOST_SEED, None)
 
 
 def _choice(query: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:

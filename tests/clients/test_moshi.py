@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -53,6 +53,7 @@ class Peer:
         self.headers = connection.request.headers if connection.request else {}
         self.heard: list[Samples] = []
         self.received: list[Message] = []
+        self.begin: Mapping[str, object] = {}
         self.pcm = "audio=pcm" in self.path
         self._connection = connection
         self._decoder, self._encoder = OpusDecoder(), OpusEncoder()
@@ -60,7 +61,13 @@ class Peer:
     async def greet(self) -> None:
         await self.send(Handshake())
         if self.pcm:
-            await self.send(Metadata(values=SESSION))
+            await self.send(Metadata(values=SESSION), Ping())
+            data = await self._connection.recv()
+            assert isinstance(data, bytes)
+            begin = decode(data)
+            assert isinstance(begin, Metadata)
+            self.begin = begin.values
+            await self.send(Metadata(values={"type": "ready"}))
 
     async def send(self, *messages: Message) -> None:
         for message in messages:
@@ -186,29 +193,32 @@ async def test_a_pcm_server_s_frames_come_as_they_are() -> None:
 
 
 async def test_what_is_asked_for_travels_in_the_query() -> None:
-    query = ChatQuery(text_prompt="Be kind & brief.", text_seed=7, audio="pcm", codes=True)
+    query = ChatQuery(text_prompt="Be kind & brief.", text_seed=7, text_top_k=3)
     async with server(Peer.idle) as (url, peers), MoshiClient.connect(f"{url}?x=1", query=query, model="m"):
         parameters = parse_qs(urlsplit(peers[0].path).query)
     assert parameters == {
         "x": ["1"],
         "text_prompt": ["Be kind & brief."],
         "text_seed": ["7"],
-        "audio": ["pcm"],
-        "codes": ["1"],
+        "text_topk": ["3"],
         "model": ["m"],
     }
 
 
-async def test_the_beginning_and_long_audio() -> None:
+async def test_a_pcm_server_is_told_the_prompts_before_any_audio() -> None:
+    query = ChatQuery(audio="pcm", text_prompt="Be kind." * 10_000, voice_prompt="ann")
+    async with server(Peer.idle) as (url, peers), MoshiClient.connect(url, query=query):
+        assert peers[0].begin == {"type": "begin", "instructions": "Be kind." * 10_000, "voice": "ann"}
+        assert parse_qs(urlsplit(peers[0].path).query) == {"audio": ["pcm"]}
+
+
+async def test_long_audio_goes_in_pieces() -> None:
     async with server(Peer.idle) as (url, peers), MoshiClient.connect(url, query=PCM) as client:
-        await client.begin(instructions="Be kind.", voice="ann")
         await client.append(tone(2.5))
         async with asyncio.timeout(3):
             while sum(map(len, peers[0].heard)) < 60_000:  # noqa: ASYNC110 - the peer signals nothing
                 await asyncio.sleep(0.01)
-    begin, *audio = peers[0].received
-    assert begin == Metadata(values={"type": "begin", "instructions": "Be kind.", "voice": "ann"})
-    assert [len(message.audio) for message in audio if isinstance(message, Pcm)] == [24_000, 24_000, 12_000]
+    assert [len(message.audio) for message in peers[0].received if isinstance(message, Pcm)] == [24_000, 24_000, 12_000]
 
 
 async def test_an_error_is_a_message_and_the_conversation_goes_on() -> None:
@@ -302,6 +312,28 @@ async def test_a_stock_server_that_knows_no_pcm() -> None:
                 pass
 
 
+async def test_a_worker_that_takes_turns() -> None:
+    async def greet(peer: Peer) -> None:
+        await peer.send(Handshake(), Metadata(values=SESSION | {"engine": ENGINE | {"duplex": False}}))
+        await peer.idle()
+
+    async with server(greet, greeting=False) as (url, _):
+        with pytest.raises(ClientError, match="through one"):
+            async with MoshiClient.connect(url, query=PCM):
+                pass
+
+
+async def test_a_voice_that_the_model_lacks() -> None:
+    async def greet(peer: Peer) -> None:
+        await peer.send(Handshake(), Metadata(values=SESSION), WireError(message="there is no voice 'x'"))
+        await peer.close(1008)
+
+    async with server(greet, greeting=False) as (url, _):
+        with pytest.raises(ClientError, match="no voice 'x'"):
+            async with MoshiClient.connect(url, query=PCM):
+                pass
+
+
 @pytest.mark.parametrize(
     "body",
     [b'{"error":{"message":"All lines are taken."}}', b'{"code":"full","message":"All lines are taken."}'],
@@ -337,8 +369,9 @@ async def test_talk_prints_the_answer_and_writes_it(
         arguments = ["talk", "--moshi", url, str(tmp_path / "a.wav"), "--out", str(out), "--instructions", "Smile"]
         assert await asyncio.to_thread(main, arguments + ["--pcm"] * pcm) == 0
         parameters = parse_qs(urlsplit(peers[0].path).query)
-    assert parameters["text_prompt"] == ["Smile"]
-    assert parameters.get("audio") == (["pcm"] if pcm else None)
+        begin = peers[0].begin
+    assert parameters == ({"audio": ["pcm"]} if pcm else {"text_prompt": ["Smile"]})
+    assert begin.get("instructions") == ("Smile" if pcm else None)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == " muse Hello there."
     assert lines[1].strip().endswith("ms")

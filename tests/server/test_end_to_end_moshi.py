@@ -103,12 +103,12 @@ async def test_a_client_that_asked_for_pcm_hears_of_an_interruption(serve: Serve
                     interrupted.set()
 
         listening = asyncio.create_task(listen())
-        await client.say(words(4.0))
+        await client.say(words(2.5))
         silence = asyncio.create_task(client.keep_silent())
         async with asyncio.timeout(8):
             await speaking.wait()
             silence.cancel()
-            await client.say(words(1.5))
+            await client.say(words(1.0))
             await interrupted.wait()
         listening.cancel()
         await asyncio.gather(listening, silence, return_exceptions=True)

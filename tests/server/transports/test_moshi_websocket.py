@@ -235,6 +235,7 @@ async def test_what_the_client_says_at_the_beginning_replaces_the_query(serve: S
     async with serve(talk.gateway) as server, connect(url(server, query)) as client:
         await greeted(client)
         await client.send(encode(begin))
+        assert await heard(client) == Metadata(values={"type": "ready"})
         await client.send(encode(Pcm(audio=TONE)))
         await received(talk.sessions[0], AppendAudio)
     assert talk.sessions[0].received == [
@@ -251,6 +252,9 @@ async def test_a_conversation_begins_once(serve: Serve, first: Message) -> None:
         await client.send(encode(first))
         await client.send(encode(Metadata(values={"type": "begin", "voice": "ann"})))
         refusal = await heard(client)
+        if isinstance(first, Metadata):
+            assert refusal == Metadata(values={"type": "ready"})
+            refusal = await heard(client)
         assert isinstance(refusal, WireError)
         assert refusal.code == "unexpected_message"
 
@@ -341,7 +345,7 @@ async def test_the_key_and_the_origin(serve: Serve) -> None:
         assert server.count("muse_connections_refused_total", reason="missing_api_key") == 1
 
 
-@pytest.mark.parametrize("query", ["text_topk=many", "audio_temperature=nan", "audio=mp3", "text_seed=-1"])
+@pytest.mark.parametrize("query", ["text_topk=many", "audio_temperature=nan", "audio=mp3", "text_seed=-2"])
 async def test_a_value_that_cannot_be_taken_is_refused_by_name(serve: Serve, query: str) -> None:
     async with serve(fake_gateway()) as server:
         status, error, _ = await refused(url(server, query))

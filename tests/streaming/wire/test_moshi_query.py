@@ -61,8 +61,20 @@ def test_a_temperature_that_is_none(name: str, value: str) -> None:
     assert len(caught.value.message) < 200
 
 
+@pytest.mark.parametrize("seed", ["", "-1"])
+def test_a_seed_that_nobody_chose(seed: str) -> None:
+    assert read_query({"text_seed": seed, "audio_seed": seed}) == ChatQuery()
+
+
+@pytest.mark.parametrize("name", ["text_topk", "audio_topk"])
+@pytest.mark.parametrize("value", ["", "-1"])
+def test_no_number_at_all(name: str, value: str) -> None:
+    with pytest.raises(PeerError, match=f"{name}: expected an integer from 0 to"):
+        read_query({name: value})
+
+
 @pytest.mark.parametrize("name", ["text_topk", "audio_topk", "text_seed", "audio_seed"])
-@pytest.mark.parametrize("value", ["", "1.5", "-1", "many", "²", "1_000", " 1", "9223372036854775808", "1" * 5000])
+@pytest.mark.parametrize("value", ["1.5", "-2", "many", "²", "1_000", " 1", "9223372036854775808", "1" * 5000])
 def test_a_count_that_is_none(name: str, value: str) -> None:
     with pytest.raises(PeerError, match=f"{name}: expected an integer from 0 to") as caught:
         read_query({name: value})
