@@ -14,7 +14,7 @@ from torch import Tensor
 from models.worker.batch import SlotOptions
 from streaming.errors import PeerError
 
-MOST_TOP_K = 512
+MOST_TOP_K = 256
 """The largest top-k: how many of the likeliest tokens are ranked. 0 leaves all of them."""
 
 HIGHEST_TEMPERATURE = 10.0

@@ -66,7 +66,7 @@ def feed(batch: SlotLm, slot: int, frames: Frames) -> None:
 @pytest.mark.parametrize("length", [2, CHUNK + 1, CHUNK + 2, most_prompt_frames(WINDOW)])
 def test_a_prompt_equals_its_frames_fed_one_by_one(lm: Any, length: int) -> None:
     frames = frames_of(length)
-    heard = torch.randint(0, 512, (WINDOW, 8), generator=torch.Generator().manual_seed(1))
+    heard = torch.randint(0, 512, (60, 8), generator=torch.Generator().manual_seed(1))
     last = torch.from_numpy(frames[9:, -1])
 
     batch = SlotLm(lm, slots=2)

@@ -114,9 +114,9 @@ def test_equals_at_the_cut_are_all_kept() -> None:
 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-23])
 def test_the_ends_of_the_interval_never_give_an_unlikely_token(uniform: float) -> None:
-    logits = torch.randn(500, 32_000, generator=torch.Generator().manual_seed(5))
+    logits = torch.randn(100, 32_000, generator=torch.Generator().manual_seed(5))
     drawn = sample(
-        logits, temperature=torch.ones(500), top_k=torch.full((500,), 25), uniform=torch.full((500,), uniform)
+        logits, temperature=torch.ones(100), top_k=torch.full((100,), 25), uniform=torch.full((100,), uniform)
     )
     ranks = (logits > logits.gather(1, drawn[:, None])).sum(1)
     assert ranks.max() < 25
