@@ -52,12 +52,9 @@ class WorkerEngine:
     def __init__(
         self, url: str, *, clock: Callable[[], int], key: str = "", options: LinkOptions | None = None
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise EngineError("a worker's address is ws://host:port or wss://host:port", code="invalid_url")
-        self._name = parts.netloc.rpartition("@")[2]
-        self._chat = f"{parts.scheme}://{self._name}/api/chat?audio=pcm"
-        self._health = f"{'https' if parts.scheme == 'wss' else 'http'}://{self._name}/health"
+        scheme, self._name = _address(url)
+        self._chat = f"{scheme}://{self._name}/api/chat?audio=pcm"
+        self._health = f"{'https' if scheme == 'wss' else 'http'}://{self._name}/health"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._clock = clock
         self._options = options or LinkOptions()
@@ -221,6 +218,18 @@ class WorkerEngine:
         if not isinstance(health, dict):
             raise EngineError(f"{self._name} is not a worker: its /health is not a JSON object")
         return health
+
+
+def _address(url: str) -> tuple[str, str]:
+    """Scheme, and host with its port."""
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        named = False
+    if not named or parts.scheme not in ("ws", "wss") or parts.path not in ("", "/") or parts.query:
+        raise EngineError("a worker's address is ws://host:port or wss://host:port", code="invalid_url")
+    return parts.scheme, parts.netloc.rpartition("@")[2]
 
 
 def _retry_after(headers: Any) -> float:

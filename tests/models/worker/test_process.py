@@ -1,0 +1,134 @@
+"""The worker as a process of its own, and the gateway's link to it when it goes."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks.server_process import ROOT
+from benchmarks.worker_process import running_worker
+from models.link.engine import LinkOptions, WorkerEngine
+from models.link.session import WorkerSession
+from streaming.engine import Begin, EngineLost, HearAudio
+from streaming.errors import EngineBusyError, EngineError
+from streaming.wire.moshi import FRAME_SAMPLES
+
+DUPLEX = ("--engine", "echo-duplex", "--slots", "2", "--late-ms", "1000000")
+FRAME = HearAudio(audio=np.full(FRAME_SAMPLES, 0.1, np.float32))
+
+
+class Call:
+    """A conversation through the link, with speech that does not end."""
+
+    def __init__(self, session: WorkerSession) -> None:
+        self.session = session
+        self.frames = 0
+        self.said = asyncio.Event()
+        self.lost: asyncio.Future[tuple[str, float]] = asyncio.get_running_loop().create_future()
+        self._tasks = [asyncio.create_task(self._talk()), asyncio.create_task(self._hear())]
+
+    async def _talk(self) -> None:
+        self.session.send(Begin(instructions="", voice=""))
+        while True:
+            self.session.send(FRAME)
+            await asyncio.sleep(0.08)
+
+    async def _hear(self) -> None:
+        async for event in self.session.events():
+            if isinstance(event, EngineLost):
+                self.lost.set_result((event.message, time.monotonic()))
+                return
+            self.frames += 1
+            if self.frames == 5:
+                self.said.set()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.session.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "message"), [(signal.SIGKILL, "the worker has gone"), (signal.SIGSTOP, "the worker has fallen silent")]
+)
+async def test_a_worker_that_goes_in_mid_call_is_told_within_a_second(number: signal.Signals, message: str) -> None:
+    with running_worker(*DUPLEX) as worker:
+        engine = WorkerEngine(worker.url, clock=time.monotonic_ns, options=LinkOptions(open=1, probe=0.2))
+        await engine.start()
+        calls = [Call(await engine.open("a")), Call(await engine.open("b"))]
+        try:
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(call.said.wait() for call in calls))
+            went = time.monotonic()
+            os.kill(worker.process.pid, number)
+            for call in calls:
+                said, at = await asyncio.wait_for(call.lost, 5)
+                assert (said, at - went < 1) == (message, True)
+            with pytest.raises(EngineError):
+                await engine.open("c")
+            if number == signal.SIGSTOP:
+                await asyncio.sleep(0.3)
+                with pytest.raises(EngineBusyError):  # it listens, and says nothing
+                    await engine.open("c")
+                os.kill(worker.process.pid, signal.SIGCONT)
+                await asyncio.sleep(0.5)
+                calls.append(Call(await engine.open("c")))
+                await asyncio.wait_for(calls[-1].said.wait(), 10)
+        finally:
+            if worker.process.poll() is None:
+                os.kill(worker.process.pid, signal.SIGCONT)
+            await asyncio.gather(*(call.close() for call in calls))
+            await engine.close()
+
+
+async def test_at_sigterm_it_lets_its_talkers_go_on_for_a_while_and_goes() -> None:
+    with running_worker(*DUPLEX, "--drain-seconds", "1") as worker:
+        engine = WorkerEngine(worker.url, clock=time.monotonic_ns)
+        await engine.start()
+        call = Call(await engine.open("a"))
+        try:
+            await asyncio.wait_for(call.said.wait(), 10)
+            told, frames = time.monotonic(), call.frames
+            worker.process.terminate()
+            await asyncio.sleep(0.3)
+            with pytest.raises(EngineBusyError, match="draining"):
+                await engine.open("b")
+            message, at = await asyncio.wait_for(call.lost, 10)
+            assert message == "the worker is stopping"
+            assert at - told > 0.9
+            assert call.frames - frames > 5
+            assert await asyncio.to_thread(worker.process.wait, 10) == 0
+        finally:
+            await call.close()
+            await engine.close()
+
+
+def test_an_idle_worker_goes_at_once() -> None:
+    with running_worker("--engine", "echo", "--slots", "1") as worker:
+        worker.process.terminate()
+        assert worker.process.wait(5) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--slots", "0"], "--slots: "),
+        (["--listen", "here"], "--listen: "),
+        (["--listen", "0.0.0.0:0"], "MUSE_WORKER_KEY"),
+        (["--engine", "llama"], "--engine: "),
+        (["--engine", "moshi"], "--model: "),
+    ],
+)
+def test_a_wrong_setting_is_one_line(options: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "models", "worker", "--engine", "echo-duplex", *options]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 2
+    assert result.stderr.startswith("worker: ")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
