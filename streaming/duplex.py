@@ -97,7 +97,7 @@ class Duplex:
                 self._reply.on_speech(segment.audio, segment.text)
                 self._words += bool(segment.text.strip())
                 self._length += len(segment.audio)
-            if segment.closed or (not self._reply.done and self._too_long()):
+            if segment.closed or self._too_long():
                 self._end_reply()
         if self._utterances.state is Talk.TALKING:
             self._said_at = now

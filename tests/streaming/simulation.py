@@ -166,6 +166,10 @@ class Simulation:
         """Let time pass with nothing from the client."""
         self._run_until(self.now + ms * MS)
 
+    def stall(self, ms: int) -> None:
+        """The duplex engine says nothing for so long, and then all of it at once."""
+        self._said_at = max(self._said_at, self.now + ms * MS)
+
     # --- what came out
 
     def of(self, kind: type[T]) -> list[T]:

@@ -57,7 +57,7 @@ from streaming.server_events import (
     TranscriptionCompleted,
 )
 from streaming.utterances import UtteranceRule
-from tests.streaming.simulation import DUPLEX, FRAME, MANUAL, PCM, Simulation, errors, tone, transcript
+from tests.streaming.simulation import DUPLEX, FRAME, FRAME_TIMES, MANUAL, PCM, Simulation, errors, tone, transcript
 
 RULE = UtteranceRule()
 WORDS = "It is noon."
@@ -233,11 +233,11 @@ def test_other_formats_do_not_hold_the_audio_back() -> None:
 def test_what_comes_late_and_at_once_is_paced_and_the_next_utterance_waits_for_it() -> None:
     sim = conversation()
     sim.silence(400)
-    sim.model.delay_ms = 5000
     sim.model.say("one", ms=1600)
     sim.model.say("two", ms=1600, after_ms=1200)
-    sim.silence(5000)
-    sim.model.delay_ms = 30
+    sim.stall(6000)
+    sim.silence(6200)
+    assert sim.session.backlog > 3
     sim.silence(9000)
     running = 0
     for _, output in sim.outputs:
@@ -246,11 +246,12 @@ def test_what_comes_late_and_at_once_is_paced_and_the_next_utterance_waits_for_i
     assert [done.transcript for done in sim.of(AudioTranscriptDone)] == ["one", "two"]
     for index in (0, 1):
         assert sim.audio_of(sim.of(ResponseCreated)[index].response.id) in sim.model.said
-    times, lead = sim.times(AudioDelta), 0.4
-    sent = 0.0
-    for at, delta in zip(times, sim.of(AudioDelta), strict=True):
-        assert sent - (at - times[0]) / 1e9 <= lead + 0.4  # of either reply
-        sent += len(delta.delta) / 48_000
+    for done in sim.done():
+        frames = [(at, d) for at, d in sim.outputs if isinstance(d, AudioDelta) and d.response_id == done.response.id]
+        sent = 0
+        for at, delta in frames:
+            assert sent / 48 - (at - frames[0][0]) / MS <= 400
+            sent += len(delta.delta)
 
 
 def test_a_reply_in_text_is_its_words_only() -> None:
@@ -262,6 +263,18 @@ def test_a_reply_in_text_is_its_words_only() -> None:
     assert sim.of(AudioDelta) == []
     assert sim.done()[0].response.status == "completed"
     assert len(sim.of(TurnMeasured)) == 1
+
+
+def test_each_response_accounts_for_what_was_heard_since_the_one_before() -> None:
+    sim = conversation()
+    sim.silence(8000)
+    sim.model.say("One.", lead_ms=0)
+    sim.silence(4000)
+    sim.model.say("Two.", lead_ms=0)
+    sim.silence(4000)
+    usages = [done.response.usage for done in sim.done()]
+    heard = [usage.input_token_details.audio_tokens for usage in usages if usage is not None]
+    assert heard == [pytest.approx((8000 + 2400) / 80, abs=2), pytest.approx(4000 / 80, abs=2)]
 
 
 def test_an_endless_utterance_becomes_several_responses() -> None:
@@ -334,23 +347,24 @@ def test_an_engine_that_does_not_say_what_it_had_heard_is_measured_too() -> None
     sim.speak(960)
     sim.silence(400)
     audio = np.full(1920, 0.1, dtype=np.float32)
-    sim.inject(Speech(audio=audio))
+    sim.inject(Speech(audio=audio, times=FRAME_TIMES))
     sim.silence(100)
     sim.wait(3000)
     parts = latency(sim)
-    assert parts["endpointing_ms"] == pytest.approx(400, abs=33)
-    assert parts["queue_ms"] == parts["model_ms"] == 0
+    assert parts["endpointing_ms"] == pytest.approx(400 - 4 - 26, abs=33)
+    assert parts["queue_ms"] == 4
 
 
 def test_an_engine_that_speaks_before_the_user_has_ended_has_made_nobody_wait() -> None:
     sim = conversation()
+    sim.model.delay_ms = 130
     sim.speak(960)
     sim.model.say(ms=800)
     sim.speak(960)
     sim.silence(3000)
     parts = latency(sim)
     assert parts["endpointing_ms"] == 0
-    assert parts["total_ms"] == 4 + 5 + 15 + 6 + RULE.pre_roll
+    assert parts["total_ms"] == 130 + RULE.pre_roll
 
 
 def test_a_second_utterance_that_nobody_asked_for_has_made_nobody_wait() -> None:
@@ -636,12 +650,12 @@ def test_a_lost_engine_fails_the_reply_and_closes() -> None:
 def test_a_lost_engine_leaves_no_reply_that_nobody_was_told_of() -> None:
     sim = conversation()
     sim.silence(400)
-    sim.model.delay_ms = 3000
     sim.model.say("one", ms=800)
     sim.model.say("two", ms=800, after_ms=1200)
-    sim.silence(3900)
+    sim.stall(5000)
+    sim.silence(5100)
     sim.inject(EngineLost(message="gone"))
-    assert len(sim.of(ResponseCreated)) == len(sim.done())
+    assert len(sim.of(ResponseCreated)) == len(sim.done()) == 1
     assert not sim.session.busy
 
 

@@ -56,6 +56,7 @@ steps = st.one_of(
     st.tuples(st.just("pause"), st.sampled_from([80, 640, 800, 1600])),
     st.tuples(st.just("hush"), st.just(None)),
     st.tuples(st.just("lateness"), st.sampled_from([0, 30, 200, 1500])),
+    st.tuples(st.just("stall"), st.sampled_from([500, 3000])),
     st.tuples(st.just("send"), st.sampled_from(sorted(EVENTS))),
     st.tuples(st.just("truncate"), st.integers(0, 3000)),
     st.tuples(st.just("detection"), st.sampled_from(["server_vad", "semantic_vad", None])),
@@ -67,7 +68,7 @@ def run(sim: Simulation, plan: list[tuple[str, Any]]) -> None:
     pause = 0
     for step, value in plan:
         match step:
-            case "speak" | "silence" | "wait":
+            case "speak" | "silence" | "wait" | "stall":
                 getattr(sim, step)(value)
             case "say":
                 words, length = value
@@ -93,7 +94,7 @@ def run(sim: Simulation, plan: list[tuple[str, Any]]) -> None:
     sim.silence(4000)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plans, st.sampled_from([3 * SECOND, 120 * SECOND]), st.sampled_from([120, 400]))
 def test_any_conversation_keeps_its_promises(plan: list[tuple[str, Any]], longest: int, lead: int) -> None:
     lines: list[str] = []

@@ -45,6 +45,11 @@ def test_a_click_is_no_utterance(length: int) -> None:
     assert hear(Utterances(RATE), (sound(500, NOISE), ""), (sound(length), ""), (sound(2000, NOISE), "")) == []
 
 
+def test_clicks_do_not_add_up() -> None:
+    click = np.concatenate([sound(20), sound(300, NOISE)])
+    assert hear(Utterances(RATE), *[(click, "")] * 20) == []
+
+
 def test_sound_opens_an_utterance_with_its_onset_and_the_pre_roll() -> None:
     utterances = Utterances(RATE)
     assert hear(utterances, (sound(500, NOISE), "")) == []
@@ -136,6 +141,14 @@ def test_two_utterances_in_one_chunk_share_nothing() -> None:
     assert (first.closed, first.text, second.closed, second.text) == (True, "Hi", False, "")
     assert milliseconds([second]) == pytest.approx(210, abs=20)
     assert float(first.audio.max()) == pytest.approx(0.1)
+
+
+def test_an_utterance_begins_afresh_after_another() -> None:
+    utterances = Utterances(RATE)
+    hear(utterances, (sound(200), "One"), (sound(RULE.quiet, NOISE), ""))
+    first, second = hear(utterances, (sound(80, NOISE), " two"), (sound(80), ""))
+    assert (first.text, first.voice) == ("two", None)
+    assert second.voice == 0
 
 
 def test_a_reset_forgets_the_past() -> None:
