@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -24,8 +25,9 @@ _NO_CODES: Codes = np.full(8, -1, np.int32)
 class EchoBatch:
     """See `models.worker.batch.DuplexBatch`. It says a word wherever what it says becomes loud."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._slots = slots
+        self._clock = clock
         self._heard: dict[int, Samples] = {}
         self._loud: dict[int, bool] = {}  # whether what was said last was
         self._joining: list[int] = []
@@ -70,8 +72,9 @@ class EchoBatch:
 
     def step(self, frames: Mapping[int, Samples]) -> Step:
         """See `DuplexBatch.step`."""
+        began = self._clock()
         answers = {slot: self._answer(slot, frame) for slot, frame in frames.items()}
-        return Step(frames=answers, failed={}, encode=0, model=0, decode=0)
+        return Step(frames=answers, failed={}, encode=0, model=self._clock() - began, decode=0)
 
     def close(self) -> None:
         """There is nothing to release."""
