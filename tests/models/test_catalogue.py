@@ -1,11 +1,15 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from models.catalogue import EngineKind, EngineSettings, build_models
+from models.catalogue import EngineKind, EngineSettings, build_models, check_engine
+from models.container.engine import ContainerEngine
+from models.level import LevelDetector
+from models.link.engine import WorkerEngine
 from streaming.errors import EngineError
 
 
@@ -50,3 +54,31 @@ def test_no_runtime_is_imported_before_its_engine_is_asked_for() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "engine"), [("ws://127.0.0.1:8998", WorkerEngine), ("http://127.0.0.1:8010", ContainerEngine)]
+)
+async def test_an_address_is_a_workers_or_a_containers(url: str, engine: type) -> None:
+    models = build_models(url, EngineSettings(detectors="loudness"))
+    assert isinstance(models.engine, engine)
+    assert isinstance(models.voice, LevelDetector)
+    await models.engine.close()
+
+
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:8998", "http://127.0.0.1:8010"])
+def test_beside_an_address_the_detectors_are_models_and_never_less(url: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="python -m models fetch"):
+        build_models(url, EngineSettings(models_dir=tmp_path))
+
+
+@pytest.mark.models
+def test_beside_an_address_they_are_the_embedded_engines() -> None:
+    models = build_models("ws://127.0.0.1:8998", EngineSettings())
+    assert (type(models.voice).__name__, type(models.turns).__name__) == ("SileroDetector", "SmartTurn")
+
+
+@pytest.mark.parametrize("name", ["", "llama", "ws://", "ftp://host:1", "127.0.0.1:8998"])
+def test_what_is_neither_a_name_nor_an_address_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="expected embedded, echo, scripted, ws://"):
+        check_engine(name)
