@@ -42,17 +42,18 @@ _PERSONA = "You are a wise and friendly teacher. Answer questions or provide adv
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured. `seconds`: after so many no larger batch is begun."""
+    """What is measured. Windows are in frames. `seconds`: after so many no larger batch is begun."""
 
     device: str
     slots: tuple[int, ...]
     ticks: int
     window: int
+    stock_window: int
     seconds: float
 
 
-ON_CUDA = Setting("cuda", (1, 8, 16, 32, 48, 64, 72, 80, 96), 250, 750, 420.0)
-ON_CPU = Setting("cpu", (1, 4, 8, 16), 60, 256, 120.0)
+ON_CUDA = Setting("cuda", (1, 8, 16, 32, 48, 64, 72, 80, 96), 250, 750, LmConfig().context, 420.0)
+ON_CPU = Setting("cpu", (1, 4, 8, 16), 60, 256, 64, 120.0)
 
 
 @dataclass
@@ -155,8 +156,8 @@ def measure(parts: Parts, setting: Setting, slots: int) -> Measured:
 
 
 def stock(parts: Parts, setting: Setting) -> list[float]:
-    """Milliseconds of moshi's own server loop with its one conversation, at the context that it allocates."""
-    set_attention_context(parts.lm.transformer, LmConfig().context)
+    """Milliseconds of moshi's own server loop with its one conversation, at the window that it allocates."""
+    set_attention_context(parts.lm.transformer, setting.stock_window)
     codec, gen = parts.mimi(), LMGen(parts.lm)
     times: list[float] = []
     frames = _frames(1)

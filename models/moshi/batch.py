@@ -33,12 +33,14 @@ from models.moshi.staging import Inbox, Outbox, Row, Stopwatch
 from models.moshi.voices import load_voices
 from models.worker.batch import FrameOut, SlotOptions, Step
 from streaming.engine import EngineInfo, Samples
-from streaming.errors import EngineError
+from streaming.errors import EngineError, PeerError
 from streaming.wire.moshi import FRAME_SAMPLES, RATE
 
 DType = Literal["bfloat16", "float16", "float32"]
 
 _WARM_UP_TICKS = 5
+_LONGEST_INSTRUCTIONS = 10_000
+"""Characters that are tokenized between two ticks; the largest window takes fewer."""
 _NOT_SOUND = "the model's output for this conversation was not finite"
 _log = logging.getLogger(__name__)
 
@@ -243,6 +245,12 @@ class _Model:
         if not self._persona:
             return None
         text = options.instructions.strip()
+        if len(text) > _LONGEST_INSTRUCTIONS:
+            raise PeerError(
+                f"instructions have {len(text)} characters; expected at most {_LONGEST_INSTRUCTIONS}",
+                code="invalid_value",
+                param="instructions",
+            )
         tokens: list[int] = self._tokenizer.EncodeAsIds(tagged(text)) if text else []
         return prompt_frames(tokens, voice, tones=self._tones, most=most_prompt_frames(self.lm.window))
 

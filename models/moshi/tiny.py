@@ -89,7 +89,7 @@ def write_tiny_checkpoint(directory: Path, *, personaplex: bool = False, seed: i
         mimi_weights=directory / names["mimi_name"],
         text_tokenizer=directory / names["tokenizer_name"],
         voices=directory / "voices" if personaplex else None,
-        lm=replace(_LM, dep_q=16) if personaplex else _LM,
+        lm=replace(_LM, dep_q=16, context=256) if personaplex else _LM,  # a prompt fills half of it at most
         mimi=_MIMI,
         sampling=Sampling(),
     )

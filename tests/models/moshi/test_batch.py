@@ -315,6 +315,7 @@ def test_who_leaves_before_the_persona_is_there_leaves_nothing_waiting(persona: 
         (replace(SAMPLED, voice="tenor"), "voice"),
         (replace(SAMPLED, voice="../voices/alto"), "voice"),
         (replace(SAMPLED, instructions="word " * 400), "instructions"),
+        (replace(SAMPLED, instructions="x" * 10_001), "instructions"),
         (replace(SAMPLED, audio_top_k=-1), "audio_top_k"),
         (replace(SAMPLED, text_temperature=float("nan")), "text_temperature"),
     ],

@@ -101,8 +101,14 @@ def test_each_slot_says_what_stock_moshi_says_through_joins_leaves_and_missed_fr
         np.testing.assert_array_equal(said, alone[call][: len(said)])
 
 
-def test_what_is_said_is_not_the_same_all_the_time(load: Callable[[], Any]) -> None:
-    said = stock(load(), heard(0))
+def test_a_call_has_no_end(load: Callable[[], Any]) -> None:
+    """Fifteen windows long: the ring has wrapped as often, and positions go on."""
+    call = heard(0, 15 * WINDOW)
+    said = stock(load(), call)
+    hall = Hall(load(), 1)
+    hall.join(0, GREEDY)
+    np.testing.assert_array_equal(hall.run(0, call), said)
+    assert hall.batch.offsets() == [15 * WINDOW]
     assert (said[0] == -2).all()
     assert all(len(np.unique(said[1:, codebook])) > 5 for codebook in range(9))
 
