@@ -26,8 +26,8 @@ LOOKAHEAD_SAMPLES = 156
 MOST_SECONDS = 2.0
 """Seconds that one piece of a stream may decode to."""
 
-MOST_BYTES = 256 * 1024
-"""Bytes in one piece of a stream: twice what `MOST_SECONDS` take at Opus' highest rate, 510 kbit/s."""
+MOST_BYTES = 128 * 1024
+"""Bytes in one piece of a stream: what `MOST_SECONDS` take at Opus' highest rate, 510 kbit/s."""
 
 _LONGEST_PACKET = RATE * 120 // 1000
 _HEAD_BYTES = 19
