@@ -14,6 +14,7 @@ import pytest
 import torch
 from moshi.models.lm import LMGen
 from moshi.utils.compile import no_compile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.instructions import DEFAULT_INSTRUCTIONS
 from models.mimi import MimiBatch
@@ -328,6 +329,32 @@ def test_options_that_cannot_be_taken_are_refused_by_name(
     assert caught.value.param == param
     persona.join(0, SAMPLED)
     persona.leave(0)
+
+
+class _Waits(TorchDispatchMode):
+    """Counts the operations for whose result a host has to wait for its device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+        self.waits: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations += 1
+        if any(name in str(func) for name in ("_local_scalar_dense", "nonzero", "masked_select", "unique")):
+            self.waits.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_in_a_tick_waits_for_the_device_but_its_end(persona: MoshiBatch) -> None:
+    persona.join(0, SAMPLED)
+    prepare(persona)
+    with _Waits() as seen:
+        for frame in recording(0, 3):
+            persona.step({0: frame})
+    persona.leave(0)
+    assert seen.operations > 1000
+    assert seen.waits == []
 
 
 def test_the_times_of_a_step_are_its_parts(moshi: MoshiBatch) -> None:
