@@ -205,8 +205,9 @@ class MoshiClient:
     ) -> MoshiTurn:
         """Speak a recording in real time, go silent, and listen until an answer has been followed by `quiet` s of none.
 
-        The wire does not say when an answer is over. `watch` sees every message. Raises NoReplyError if nothing was
-        answered `patience` seconds after the recording's end, with what the server complained of, if it did.
+        The wire does not say when an answer is over, and a model may never stop: `patience` seconds after the
+        recording's end the turn is over. Raises NoReplyError if nothing was answered by then, with what the server
+        complained of, if it did. `watch` sees every message.
         """
         hearing = _Hearing()
 
@@ -230,8 +231,9 @@ class MoshiClient:
         try:
             await first_done(talk(), listen(), patience=len(samples) / rate + patience)
         except TimeoutError:
-            complaints = "".join(f"; it said: {error.message}" for error in hearing.errors[-1:])
-            raise NoReplyError(f"no answer within {patience:.0f} s{complaints}") from None
+            if hearing.first_sound is None:
+                complaints = "".join(f"; it said: {error.message}" for error in hearing.errors[-1:])
+                raise NoReplyError(f"no answer within {patience:.0f} s{complaints}") from None
         return MoshiTurn(
             text=hearing.text.strip(),
             audio=np.concatenate([np.zeros(0, np.float32), *hearing.audio]),

@@ -259,6 +259,18 @@ async def test_a_server_that_says_goodbye_instead_of_answering() -> None:
             await client.turn(tone(0.4))
 
 
+async def test_a_model_that_never_stops() -> None:
+    async def chatter(peer: Peer) -> None:
+        while True:
+            await peer.hear()
+            await peer.say(tone(0.04))
+
+    async with server(chatter) as (url, _), MoshiClient.connect(url, query=PCM) as client:
+        turn = await client.turn(tone(0.2), patience=0.5)
+    assert turn.first_sound is not None
+    assert len(turn.audio) > 0.4 * RATE
+
+
 async def test_no_answer_names_the_last_complaint() -> None:
     async def complain(peer: Peer) -> None:
         await peer.send(WireError(code="x", message="the model is asleep"))
