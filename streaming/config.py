@@ -97,7 +97,7 @@ class AudioInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioOutput:
-    """How the reply's audio leaves. `voice` is fixed once a reply has been spoken."""
+    """How the reply's audio leaves. `voice` is fixed once a reply has been spoken, or a duplex engine listens."""
 
     format: WireFormat = field(default_factory=PcmFormat)
     speed: Annotated[float, Within(0.25, 1.5)] = 1.0

@@ -26,7 +26,8 @@ class SessionOptions:
     """What the operator decides about every session. Times are in ns.
 
     `lead`: how far ahead of real time a reply is sent. `frame`: the length of an audio delta. `ahead`: how much faster
-    than real time a client's audio may come. `longest_turn`: the audio that one turn may hold. `idle`: without a word
+    than real time a client's audio may come. `longest_turn`: the audio that one turn may hold, the user's or, of a
+    duplex engine, a reply's. `idle`: without a word
     from the client for so long, the session is closed. `longest`: so is a session that has lasted so long, after a
     warning `warning` before. `extensions`: the client understands `muse.*` events, and ducks the reply by itself.
     """

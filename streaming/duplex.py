@@ -97,6 +97,8 @@ class Duplex:
                 self._reply.on_speech(segment.audio, segment.text)
                 self._words += bool(segment.text.strip())
                 self._length += len(segment.audio)
+            if segment.voice is not None or segment.text:
+                self._said_at = now
             if segment.closed or self._too_long():
                 self._end_reply()
         if self._utterances.state is Talk.TALKING:

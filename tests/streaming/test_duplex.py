@@ -378,6 +378,16 @@ def test_a_second_utterance_that_nobody_asked_for_has_made_nobody_wait() -> None
     assert len(sim.of(TurnMeasured)) == 2
 
 
+def test_an_utterance_of_a_single_frame_has_been_said() -> None:
+    sim = conversation()
+    sim.speak(960)
+    sim.model.say(ms=80)
+    sim.model.say(ms=800, after_ms=4000)
+    sim.silence(9000)
+    assert latency(sim, 0)["endpointing_ms"] > 40
+    assert latency(sim, 1)["endpointing_ms"] == 0
+
+
 def test_words_without_any_sound_are_measured_by_their_first_frame() -> None:
     sim = conversation()
     sim.silence(400)
