@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from models.worker.opening import AudioWire
 from streaming.engine import Samples
 from streaming.errors import PeerError
 from streaming.wire.moshi import Frame, Message, OggOpus, Pcm
+from streaming.wire.moshi_query import AudioCoding
 
 
 class AudioCodec(Protocol):
@@ -56,6 +56,6 @@ class OpusAudio:
             yield OggOpus(data=data)
 
 
-def audio_codec(wire: AudioWire) -> AudioCodec:
+def audio_codec(wire: AudioCoding) -> AudioCodec:
     """Fresh state for a conversation. Raises ModuleNotFoundError where Opus is asked for and sphn is not installed."""
     return OpusAudio() if wire == "opus" else PcmAudio()

@@ -92,7 +92,7 @@ class DuplexHost:
         try:
             audio_codec(opening.audio)
         except ModuleNotFoundError:
-            raise PeerError("this worker has no Opus; ask for audio=pcm", code="invalid_query", param="audio") from None
+            raise PeerError("this worker has no Opus; ask for audio=pcm", code="invalid_value", param="audio") from None
 
     async def converse(self, connection: ServerConnection, slot: Slot, opening: Opening) -> Ending | None:
         """See `Host.converse`."""

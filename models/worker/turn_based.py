@@ -64,7 +64,7 @@ class TurnBasedHost:
         if opening.audio != "pcm":
             raise PeerError(
                 "audio: this engine takes turns, which a Moshi client cannot hold; expected audio=pcm and kind 0x20",
-                code="invalid_query",
+                code="invalid_value",
                 param="audio",
             )
 

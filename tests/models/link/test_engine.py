@@ -186,7 +186,7 @@ async def test_a_stock_client_cannot_hold_turns_and_is_told_so() -> None:
     engine = EchoEngine(clock=time.monotonic_ns, max_sessions=4)
     async with worker(host=TurnBasedHost(engine), engine="echo") as host:
         response = await host.get("/api/chat?audio=opus")
-        assert (response.status_code, response.json()["code"]) == (400, "invalid_query")
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_value")
 
 
 # --- peers that misbehave ----------------------------------------------------------------------------------------
