@@ -32,6 +32,7 @@ from models.moshi.config import LmConfig, MimiConfig, Sampling
 from models.moshi.tiny import write_tiny_checkpoint
 from models.worker.batch import SlotOptions
 from streaming.engine import Samples
+from streaming.errors import EngineError
 from streaming.wire.moshi import FRAME_SAMPLES
 
 DEADLINE_MS = 80.0
@@ -206,8 +207,8 @@ def run(setting: Setting) -> Iterator[str]:
                 torch.cuda.empty_cache()
             try:
                 measured = measure(parts, setting, slots)
-            except torch.OutOfMemoryError:
-                yield f"| {slots} | out of memory | | | | | | |"
+            except EngineError as error:
+                yield f"| {slots} | {error} | | | | | | |"
                 break
             figures["rows"].append(_figures(measured))
             yield _row(measured)

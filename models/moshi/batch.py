@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from models.mimi import MimiBatch, codes_of
 from models.moshi.captions import Captions
 from models.moshi.checkpoint import Checkpoint, expected_tensors, load_lm, load_mimi, load_tokenizer, read_checkpoint
 from models.moshi.lm import SlotLm, TakenIn, row_bytes
-from models.moshi.prefill import Prefill, most_prompt_frames
+from models.moshi.prefill import CHUNK, Prefill, most_prompt_frames
 from models.moshi.prompt import PERSONAPLEX_TONES, Frames, Tones, prompt_frames, sine_wave, tagged
 from models.moshi.sampling import check_sampling
 from models.moshi.staging import Inbox, Outbox, Row, Stopwatch
@@ -41,6 +42,7 @@ DType = Literal["bfloat16", "float16", "float32"]
 _WARM_UP_TICKS = 5
 _LONGEST_INSTRUCTIONS = 10_000
 """Characters that are tokenized between two ticks; the largest window takes fewer."""
+_LONGEST_WINDOW = 100_000
 _NOT_SOUND = "the model's output for this conversation was not finite"
 _log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class MoshiBatch:
 
     `directory` holds a checkpoint (`models/moshi/checkpoint.py`). `window`: frames (80 ms) that attention reaches
     back, by default the checkpoint's own context; a slot's memory grows with it (`bytes_per_session`).
-    `prompt_bytes`: how much device memory taken-in prompts may keep.
+    `prompt_bytes`: how much device memory taken-in prompts may keep. Raises EngineError for a device of no known kind.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class MoshiBatch:
     ) -> None:
         self._directory = directory
         self._slots = slots
-        self._device = torch.device(device)
+        self._device = _device(device)
         self._dtype: torch.dtype | None = getattr(torch, dtype) if dtype else None
         self._window = window
         self._prompt_bytes = prompt_bytes
@@ -108,22 +110,23 @@ class MoshiBatch:
         """See `DuplexBatch.load`; takes CUDA's graphs as well. Raises EngineError."""
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise EngineError("there is no CUDA device; expected one, or device cpu", code="no_device")
+        if self._window is not None and not 1 <= self._window <= _LONGEST_WINDOW:
+            raise EngineError(f"window is {self._window}; expected 1 to {_LONGEST_WINDOW} frames", code="invalid_value")
         checkpoint = read_checkpoint(self._directory)
         for path, expected in expected_tensors(checkpoint).items():
             check(path, expected)
-        self.load_models(
-            checkpoint,
-            lm=load_lm(checkpoint, device=self._device, dtype=self._dtype, window=self._window),
-            mimi=load_mimi(checkpoint, self._device),
-            tokenizer=load_tokenizer(checkpoint),
-        )
+        with _memory_named(f"the weights of {self._directory.name}"):
+            lm = load_lm(checkpoint, device=self._device, dtype=self._dtype, window=self._window)
+            mimi = load_mimi(checkpoint, self._device)
+        self.load_models(checkpoint, lm=lm, mimi=mimi, tokenizer=load_tokenizer(checkpoint))
 
     def load_models(self, checkpoint: Checkpoint, *, lm: Any, mimi: Any, tokenizer: Any) -> None:
         """What `load` does once the weights are in memory."""
         if self._slots < 1:
-            raise EngineError(f"slots is {self._slots}; expected at least 1", code="invalid_option")
-        self._model = _Model(checkpoint, lm, mimi, tokenizer, slots=self._slots, prompt_bytes=self._prompt_bytes)
-        self._model.warm_up()
+            raise EngineError(f"slots is {self._slots}; expected at least 1", code="invalid_value")
+        with _memory_named(f"{self._slots} slots with a window of {lm.context} frames"):
+            self._model = _Model(checkpoint, lm, mimi, tokenizer, slots=self._slots, prompt_bytes=self._prompt_bytes)
+            self._model.warm_up()
         _log.info("loaded %s: %.1f MB a session", self.info.model, self.bytes_per_session / 1e6)
 
     def join(self, slot: int, options: SlotOptions) -> None:
@@ -215,6 +218,10 @@ class _Model:
         self._persona = checkpoint.model_type == "personaplex"
         if self._persona and max(lm.delays) > 1:
             raise EngineError("delays reach 2 or more; a persona needs at most 1", code="invalid_config")
+        if self._persona and most_prompt_frames(lm.context) < CHUNK:
+            raise EngineError(
+                f"window is {lm.context}; a persona needs at least {2 * CHUNK} frames", code="invalid_value"
+            )
         self.voices = load_voices(checkpoint.voices if self._persona else None, partial(codes_of, mimi))
         self._tones = _tones(mimi) if self._persona else PERSONAPLEX_TONES
         self.lm = SlotLm(lm, slots=slots)
@@ -289,6 +296,25 @@ def _frame_out(row: Row, conversation: _Conversation) -> FrameOut:
         return FrameOut(audio=row.audio[:0], text="", text_token=-1, own=nothing, heard=row.heard)
     text = conversation.captions.push(row.text_token)
     return FrameOut(audio=row.audio, text=text, text_token=row.text_token, own=row.own, heard=row.heard)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cuda", "cpu"):
+        raise EngineError(f"device is {name!r}; expected cpu, cuda or cuda:<number>", code="invalid_value")
+    return device
+
+
+@contextmanager
+def _memory_named(what: str) -> Iterator[None]:
+    """Raises EngineError where the device has no room for `what`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EngineError(f"the device has no memory for {what}", code="out_of_memory") from error
 
 
 def _tones(mimi: Any) -> Tones:

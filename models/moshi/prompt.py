@@ -63,12 +63,18 @@ def tagged(instructions: str) -> str:
 def prompt_frames(text_tokens: list[int], voice: Codes | None, *, tones: Tones, most: int) -> Frames:
     """The frames for a text, tokenized with its tags, and the codes of a voice, shape (8, n).
 
-    `most`: how many frames the model can hold before a conversation. Raises PeerError where the text is too long.
+    `most`: how many frames the model can hold before a conversation. Raises PeerError where voice or text is too long.
     """
     voice = np.zeros((8, 0), np.int32) if voice is None else voice
     length = voice.shape[1] + len(text_tokens) + 2 * _PAUSE
-    if length > most:
-        room = max(most - length + len(text_tokens), 0)
+    room = most - 2 * _PAUSE - voice.shape[1]
+    if room < 0:
+        raise PeerError(
+            f"voice takes {voice.shape[1]} frames; expected at most {most - 2 * _PAUSE}",
+            code="invalid_value",
+            param="voice",
+        )
+    if len(text_tokens) > room:
         raise PeerError(
             f"instructions take {len(text_tokens)} tokens; expected at most {room}",
             code="invalid_value",

@@ -364,9 +364,33 @@ def test_the_times_of_a_step_are_its_parts(moshi: MoshiBatch) -> None:
     assert min(step.encode, step.model, step.decode) > 10_000
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"slots": 0}, "slots is 0; expected at least 1"),
+        ({"slots": 1, "window": 0}, "window is 0; expected 1 to"),
+        ({"slots": 1, "window": 31}, "window is 31; a persona needs at least 32 frames"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_named(tiny_personaplex: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        MoshiBatch(tiny_personaplex, device="cpu", **options).load()
+
+
+def test_no_memory_for_the_slots_is_named(tiny_moshi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("models.moshi.batch.SlotLm", full)
+    with pytest.raises(EngineError, match="no memory for 7 slots with a window of 64 frames"):
+        MoshiBatch(tiny_moshi, slots=7, device="cpu").load()
+
+
 def test_a_missing_directory_and_a_missing_gpu_are_named(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="there is no directory"):
         MoshiBatch(tmp_path / "nothing", slots=1, device="cpu").load()
+    with pytest.raises(EngineError, match="device is 'abacus'; expected cpu, cuda"):
+        MoshiBatch(tmp_path, slots=1, device="abacus")
     if not torch.cuda.is_available():
         with pytest.raises(EngineError, match="there is no CUDA device"):
             MoshiBatch(tmp_path, slots=1).load()

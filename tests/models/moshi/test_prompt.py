@@ -33,6 +33,12 @@ def test_a_text_that_does_not_fit_is_refused_with_what_does() -> None:
     assert caught.value.param == "instructions"
 
 
+def test_a_voice_that_does_not_fit_is_refused_with_what_does() -> None:
+    with pytest.raises(PeerError, match="voice takes 5 frames; expected at most 4") as caught:
+        prompt_frames([], VOICE, tones=PERSONAPLEX_TONES, most=16)
+    assert caught.value.param == "voice"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
