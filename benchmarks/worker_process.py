@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,12 +25,12 @@ class RunningWorker:
 
 
 @contextmanager
-def running_worker(*options: str, python: str = sys.executable) -> Iterator[RunningWorker]:
-    """`python -m models worker` with these options, on a free port; stopped on the way out.
+def running_worker(*options: str, python: str = sys.executable, command: Sequence[str] = ()) -> Iterator[RunningWorker]:
+    """`python -m models worker` with these options, or a command in its place, on a free port; stopped on the way out.
 
     Raises RuntimeError with what the worker said, where it does not get ready.
     """
-    command = [python, "-m", "models", "worker", "--listen", "127.0.0.1:0", *options]
+    command = command or [python, "-m", "models", "worker", "--listen", "127.0.0.1:0", *options]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         worker, ready = RunningWorker(process), threading.Event()
 

@@ -34,6 +34,7 @@ DetectorKind = Literal["models", "loudness"]
 ENGINE_NAMES: tuple[EngineKind, ...] = get_args(EngineKind)
 
 WORKER_SCHEMES = ("ws", "wss")
+STOCK_SCHEMES = ("moshi", "moshis")
 CONTAINER_SCHEMES = ("http", "https")
 
 
@@ -76,10 +77,13 @@ class Models:
 
 def check_engine(name: str) -> str:
     """The name, or the address, of an engine. Raises ValueError for what is neither."""
-    if name in ENGINE_NAMES or (urlsplit(name).scheme in WORKER_SCHEMES + CONTAINER_SCHEMES and urlsplit(name).netloc):
+    if name in ENGINE_NAMES or (
+        urlsplit(name).scheme in WORKER_SCHEMES + STOCK_SCHEMES + CONTAINER_SCHEMES and urlsplit(name).netloc
+    ):
         return name
     raise ValueError(
-        f"expected {', '.join(ENGINE_NAMES)}, ws://host:port of a worker, or http://host:port of a container"
+        f"expected {', '.join(ENGINE_NAMES)}, ws://host:port of a worker, moshi://host:port of a "
+        "stock Moshi server, or http://host:port of a container"
     )
 
 
@@ -110,6 +114,11 @@ def _remote(url: str, settings: EngineSettings, clock: Callable[[], int]) -> Eng
 
         options = LinkOptions(patience=settings.engine_patience)
         return WorkerEngine(url, clock=clock, key=settings.engine_key, options=options)
+
+    if urlsplit(url).scheme in STOCK_SCHEMES:
+        from models.link.stock import StockEngine
+
+        return StockEngine(url, clock=clock)
 
     from models.container.engine import ContainerEngine
 

@@ -31,7 +31,8 @@ class Settings(BaseSettings):
 
     engine: str = Field(
         default="embedded",
-        description="what answers: embedded, echo or scripted; a worker (ws://host:port); a container (http://host:port)",
+        description="what answers: embedded, echo, scripted, or who is at ws://host:port (a worker), moshi:// (a stock "
+        "Moshi server), http:// (a container)",
     )
     engine_key: SecretStr = Field(default=SecretStr(""), description="the key for an engine at an address")
     engine_patience: float = Field(

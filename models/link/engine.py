@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
+from models.link.address import host_of, reason
 from models.link.session import WorkerSession
 from streaming.engine import EngineInfo
 from streaming.errors import EngineBusyError, EngineError, PeerError
@@ -52,7 +52,7 @@ class WorkerEngine:
     def __init__(
         self, url: str, *, clock: Callable[[], int], key: str = "", options: LinkOptions | None = None
     ) -> None:
-        scheme, self._name = _address(url)
+        scheme, self._name = host_of(url, ("ws", "wss"))
         self._chat = f"{scheme}://{self._name}/api/chat?audio=pcm"
         self._health = f"{'https' if scheme == 'wss' else 'http'}://{self._name}/health"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -144,7 +144,7 @@ class WorkerEngine:
         except InvalidStatus as error:
             raise self._refusal(error) from None
         except (OSError, TimeoutError, InvalidHandshake, ValueError) as error:
-            raise EngineError(f"the worker at {self._name} cannot be reached: {_reason(error)}") from None
+            raise EngineError(f"the worker at {self._name} cannot be reached: {reason(error)}") from None
 
     def _refusal(self, error: InvalidStatus) -> EngineError:
         response = error.response
@@ -210,7 +210,7 @@ class WorkerEngine:
                     if len(body) > _MOST_HEALTH:
                         break
         except httpx.HTTPError as error:
-            raise EngineError(f"the worker at {self._name} cannot be reached: {_reason(error)}") from None
+            raise EngineError(f"the worker at {self._name} cannot be reached: {reason(error)}") from None
         try:
             health = json.loads(body) if len(body) <= _MOST_HEALTH else None
         except (ValueError, RecursionError):
@@ -220,24 +220,8 @@ class WorkerEngine:
         return health
 
 
-def _address(url: str) -> tuple[str, str]:
-    """Scheme, and host with its port."""
-    try:
-        parts = urlsplit(url)
-        named = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        named = False
-    if not named or parts.scheme not in ("ws", "wss") or parts.path not in ("", "/") or parts.query:
-        raise EngineError("a worker's address is ws://host:port or wss://host:port", code="invalid_url")
-    return parts.scheme, parts.netloc.rpartition("@")[2]
-
-
 def _retry_after(headers: Any) -> float:
     try:
         return min(max(float(headers.get("Retry-After", "5")), 0.0), 600.0)
     except ValueError:
         return 5.0
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -12,7 +12,8 @@ from websockets.exceptions import ConnectionClosed
 
 from models.event_queue import EventQueue
 from models.line import Line
-from models.link.watchdog import FRAME_NS, Watchdog
+from models.link.alarm import Alarm
+from models.link.watchdog import Watchdog
 from streaming.engine import Begin, EngineCommand, EngineEvent, EngineInfo, EngineLost, HearAudio, Speech
 from streaming.errors import PeerError
 from streaming.wire.moshi import (
@@ -67,7 +68,7 @@ class WorkerSession:
         self._queue = EventQueue(MAX_EVENTS)
         self._line = Line(connection, limit=send_buffer, on_full=self._on_full)
         self._watchdog = Watchdog(patience=patience)
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._watchdog, clock=clock, paused=lambda: self._queue.is_full, ring=self._silent)
         self._text = ""  # that begins in the frame to come
         self._last_words = ""  # of the worker, before it closes
         self._over = False
@@ -89,7 +90,7 @@ class WorkerSession:
                 for start in range(0, len(command.audio), MOST_SAMPLES):
                     self._line.send(encode(Pcm(audio=command.audio[start : start + MOST_SAMPLES])))
                 self._watchdog.sent(len(command.audio), self._clock())
-                self._arm()
+                self._alarm.arm()
             case _:
                 pass  # a duplex engine speaks when it will
 
@@ -102,7 +103,7 @@ class WorkerSession:
         if self._over:
             return
         self._over = True
-        self._disarm()
+        self._alarm.turn_off()
         self._queue.put(EngineLost(message=message))
         self._queue.close()
         self._connection.transport.abort()
@@ -112,7 +113,7 @@ class WorkerSession:
         if self._closed:
             return
         self._closed = self._over = True
-        self._disarm()
+        self._alarm.turn_off()
         self._queue.close()
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
@@ -128,7 +129,7 @@ class WorkerSession:
                     if (event := self._take(_message(data))) is not None:
                         self._queue.put(event)
                         await self._queue.wait_for_room()
-                        self._arm()
+                        self._alarm.arm()
         except PeerError as error:
             self.lose(f"the worker sent what cannot be read: {error.message}")
         self.lose(self._last_words or "the worker has gone")
@@ -146,7 +147,7 @@ class WorkerSession:
                 return message.event
             case Metadata(values={"type": "ready"}):
                 self._watchdog.listens(self._clock())
-                self._arm()
+                self._alarm.arm()
             case WireError():
                 self._last_words = message.message
             case None | Handshake() | Metadata() | Ping() | FrameCodes():
@@ -161,35 +162,9 @@ class WorkerSession:
         audio = frame.audio if len(frame.audio) else _SILENCE
         return Speech(audio=audio, text=text, heard=frame.heard * FRAME_SAMPLES, times=frame.times)
 
-    # --- the watchdog --------------------------------------------------------------------------------------------
-
-    def _arm(self) -> None:
-        due = self._watchdog.due()
-        if self._alarm is None and due is not None and not self._over:
-            self._ring_at(due)
-
-    def _ring_at(self, due: int) -> None:
-        wait = max(0, due - self._clock()) / 1e9
-        self._alarm = asyncio.get_running_loop().call_later(wait, self._ring, due)
-
-    def _ring(self, rung_for: int) -> None:
-        self._alarm = None
-        due, now = self._watchdog.due(), self._clock()
-        if due is None or self._queue.is_full:
-            return  # nobody reads: it is not the worker that is slow
-        if due > now:
-            self._ring_at(due)
-        elif now - rung_for > FRAME_NS // 2:
-            # This process was held up itself: what has come meanwhile is read before the worker is judged.
-            self._ring_at(now + FRAME_NS)
-        else:
-            self._on_silent()
-            self.lose("the worker has fallen silent")
-
-    def _disarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+    def _silent(self) -> None:
+        self._on_silent()
+        self.lose("the worker has fallen silent")
 
     def _on_full(self) -> None:
         self.lose("the worker does not take what it is sent")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
@@ -49,6 +50,10 @@ async def _serve(settings: WorkerSettings) -> int:
         _log.info("ready: engine=%s slots=%d url=%s", host.info.model, settings.slots, url)
         return await _run(host, server, settings.drain_seconds, stop)
     finally:
+        if host.status == "stalled":
+            # Its thread would hold the process for ever, and with it the GPU.
+            _log.error("the model hangs: going without it")
+            os._exit(_BROKEN)
         await server.close()
         await host.close()
         listener.close()

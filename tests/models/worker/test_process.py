@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import httpx
 import numpy as np
 import pytest
 
@@ -113,6 +114,53 @@ def test_an_idle_worker_goes_at_once() -> None:
     with running_worker("--engine", "echo", "--slots", "1") as worker:
         worker.process.terminate()
         assert worker.process.wait(5) == 0
+
+
+_MODEL = """
+import sys, time
+from models.worker import process
+from models.worker.duplex import DuplexHost
+from models.worker.echo import EchoBatch
+from models.worker.settings import WorkerSettings
+
+class Model(EchoBatch):
+    def step(self, frames):
+        {step}
+
+def build_host(settings, *, clock, metrics):
+    return DuplexHost(lambda: Model(2), settings, clock=clock, metrics=metrics)
+
+process.build_host = build_host
+sys.exit(process.run(WorkerSettings(engine="echo-duplex", slots=2, listen="127.0.0.1:0", drain_seconds=0.2)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "message"),
+    [
+        ("raise RuntimeError('CUDA error')", "failed", "the model has failed"),
+        ("time.sleep(3600)", "stalled", "the worker has fallen silent"),
+    ],
+)
+async def test_a_model_that_fails_or_hangs_shows_at_health_and_its_process_goes(
+    step: str, status: str, message: str
+) -> None:
+    with running_worker(command=[sys.executable, "-c", _MODEL.format(step=step)]) as worker:
+        engine = WorkerEngine(worker.url, clock=time.monotonic_ns)
+        await engine.start()
+        call = Call(await engine.open("a"))
+        try:
+            assert (await asyncio.wait_for(call.lost, 10))[0] == message
+            async with httpx.AsyncClient(trust_env=False) as client:
+                while (health := await client.get(worker.url.replace("ws", "http") + "/health")).is_success:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            assert health.json()["status"] == status
+            if status == "stalled":
+                worker.process.terminate()
+            assert await asyncio.to_thread(worker.process.wait, 20) == 1
+        finally:
+            await call.close()
+            await engine.close()
 
 
 @pytest.mark.parametrize(
