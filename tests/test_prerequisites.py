@@ -22,5 +22,5 @@ def test_what_is_absent_is_named_and_fails_in_ci(
     monkeypatch.setattr(prerequisites, "RECORDINGS", tmp_path)
     monkeypatch.setattr(prerequisites, "WORKER_PYTHON", tmp_path / "python")
     monkeypatch.setenv("CI", ci)
-    with pytest.raises(outcome, match="run `(python -m|make) "):
+    with pytest.raises(outcome, match=r"run `(python -m|make) "):
         require()
