@@ -15,7 +15,17 @@ from benchmarks.server_process import ROOT
 from benchmarks.worker_process import running_worker
 from models.link.engine import LinkOptions, WorkerEngine
 from models.link.session import WorkerSession
-from streaming.engine import Begin, EngineLost, HearAudio
+from streaming.engine import (
+    Begin,
+    ChatMessage,
+    EngineLost,
+    HearAudio,
+    ReplyAudio,
+    ReplyEnded,
+    ReplyFailed,
+    ReplyText,
+    StartReply,
+)
 from streaming.errors import EngineBusyError, EngineError
 from streaming.wire.moshi import FRAME_SAMPLES
 
@@ -107,6 +117,32 @@ async def test_at_sigterm_it_lets_its_talkers_go_on_for_a_while_and_goes() -> No
             assert await asyncio.to_thread(worker.process.wait, 10) == 0
         finally:
             await call.close()
+            await engine.close()
+
+
+@pytest.mark.models
+async def test_the_embedded_engine_answers_through_a_worker() -> None:
+    with running_worker("--engine", "embedded", "--slots", "2") as worker:
+        engine = WorkerEngine(worker.url, clock=time.monotonic_ns)
+        await engine.start()
+        session = await engine.open("a")
+        try:
+            message = ChatMessage(role="user", text="Say hello to me.")
+            session.send(
+                StartReply(response_id="r", instructions="Be brief.", messages=(message,), speaks=True, voice="joe")
+            )
+            words, samples = "", 0
+            async with asyncio.timeout(60):
+                async for event in session.events():
+                    assert not isinstance(event, ReplyFailed | EngineLost), event
+                    words += event.text if isinstance(event, ReplyText) else ""
+                    samples += len(event.audio) if isinstance(event, ReplyAudio) else 0
+                    if isinstance(event, ReplyEnded):
+                        break
+            assert words.strip()
+            assert samples > engine.info.output_rate // 4
+        finally:
+            await session.close()
             await engine.close()
 
 
