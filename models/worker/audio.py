@@ -15,7 +15,7 @@ class AudioCodec(Protocol):
     """One conversation's two directions."""
 
     def heard(self, message: Pcm | OggOpus) -> Samples:
-        """The samples in a message. Raises PeerError for a form that was not agreed on, and for garbage."""
+        """The samples in a message, in [-1, 1]. Raises PeerError for a form that was not agreed on, and for garbage."""
 
     def said(self, frame: Frame) -> Iterator[Message]:
         """The messages that bring a frame."""
@@ -28,7 +28,7 @@ class PcmAudio:
         """See `AudioCodec.heard`."""
         if not isinstance(message, Pcm):
             raise PeerError("expected PCM (kind 0x10), as was asked for by audio=pcm", code="unexpected_message")
-        return message.audio
+        return message.audio.clip(-1, 1)
 
     def said(self, frame: Frame) -> Iterator[Message]:
         """See `AudioCodec.said`."""

@@ -100,6 +100,16 @@ async def test_what_is_heard_comes_back_as_speech_of_the_same_length() -> None:
         await host.until(lambda slots: all(slot["state"] == "free" for slot in slots))
 
 
+async def test_what_is_too_loud_is_clipped_before_the_model_hears_it() -> None:
+    async with worker() as host, linked(host.url) as engine:
+        session = await engine.open("s")
+        session.send(Begin(instructions="", voice=""))
+        await asyncio.sleep(0.1)
+        session.send(HearAudio(audio=np.full(2 * FRAME_SAMPLES, 1e30, np.float32)))
+        np.testing.assert_array_equal((await hear(session, 2))[1].audio, np.ones(FRAME_SAMPLES))
+        await session.close()
+
+
 async def test_more_than_a_second_at_once_is_sent_in_pieces() -> None:
     audio = speech(20)
     async with worker() as host, linked(host.url) as engine:
