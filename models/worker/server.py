@@ -88,7 +88,7 @@ class WorkerServer:
         if self._talking:
             await asyncio.wait(self._talking, timeout=seconds)
         self._host.end_all(DRAINING)
-        if self._talking:
+        if self._talking and self._host.status != "stalled":  # nobody can leave a model that hangs
             await asyncio.wait(self._talking, timeout=2 * _CLOSE_SECONDS)
 
     async def close(self) -> None:
