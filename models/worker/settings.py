@@ -36,7 +36,9 @@ class WorkerSettings(BaseSettings):
     )
 
     device: str = Field(default="auto", description="where moshi runs: auto, cpu or cuda")
-    window: int | None = Field(default=None, ge=1, description="frames of the past that moshi attends to; its own")
+    window: int | None = Field(
+        default=None, ge=1, description="frames of the past that moshi attends to; all that it was trained on"
+    )
     models_dir: Path = Field(default=DEFAULT_DIRECTORY, description="the embedded engine's models")
     cores: int | None = Field(default=None, ge=1, description="cores to use: one for moshi, all for embedded")
 
