@@ -20,7 +20,7 @@ from huggingface_hub.hf_api import RepoFile
 from models.hub.errors import WeightsError, WeightsRefusedError, WeightsUnavailableError
 from models.hub.network import Resolver, guarded_client, system_resolver
 from models.hub.policy import ListedFile
-from models.hub.ref import HubRef
+from models.hub.ref import HubRef, LocalRef, is_repository, parse_ref
 from models.hub.settings import HubSettings
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -44,12 +44,26 @@ def list_repository(ref: HubRef, settings: HubSettings, *, resolver: Resolver = 
 
 
 def pin(repository: str, settings: HubSettings, *, resolver: Resolver = system_resolver) -> HubRef:
-    """The reference to what a repository's main branch holds now; raises like `list_repository`."""
+    """The reference to what a repository's main branch holds now; raises like `list_repository`.
+
+    Raises WeightsRefusedError for what is not of the form `namespace/name`.
+    """
+    if not is_repository(repository):
+        raise WeightsRefusedError(repository, "not the name of a repository; expected namespace/name")
     with _library(settings, resolver) as api, _named_answers(repository):
         commit = api.model_info(repository, revision="main").sha
     if not commit or not _SHA1.fullmatch(commit):
         raise WeightsRefusedError(repository, "the hub names no commit of it")
     return HubRef(repository=repository, commit=commit)
+
+
+def pinned(text: str, settings: HubSettings, *, resolver: Resolver = system_resolver) -> HubRef | LocalRef:
+    """Read a reference as `parse_ref` does, and `pin` one that is the bare name of a repository.
+
+    For a person who will see what it came to. A service is given a pinned reference: what runs there is not to
+    change by itself.
+    """
+    return pin(text, settings, resolver=resolver) if is_repository(text) else parse_ref(text)
 
 
 def _listed(file: RepoFile) -> ListedFile:
@@ -73,8 +87,11 @@ def _matching(pattern: re.Pattern[str], text: str) -> str:
 def _library(settings: HubSettings, resolver: Resolver) -> Iterator[HfApi]:
     token = settings.token.get_secret_value() if settings.token else False
     with _LIBRARY:
-        set_client_factory(lambda: guarded_client(settings, resolver=resolver))
-        yield HfApi(endpoint=settings.endpoint, token=token)
+        set_client_factory(lambda: guarded_client(settings, resolver=resolver, seconds=settings.listing_seconds))
+        try:
+            yield HfApi(endpoint=settings.endpoint, token=token)
+        finally:
+            set_client_factory(lambda: guarded_client(settings, resolver=resolver))
 
 
 @contextmanager

@@ -7,10 +7,12 @@ Proxies and certificates named in the environment are not used.
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import cast
@@ -27,9 +29,11 @@ MAX_BYTES = "max_bytes"
 """The extension of a request that bounds its answer's body; 16 MiB by default."""
 
 _MAX_REDIRECTS = 5
+_MAX_ADDRESSES = 4  # of one host that are tried
 _MAX_ANSWER_BYTES = 16 * MIB
 _MAX_ASIDE_BYTES = MIB  # the body of a redirect or of an error, which is read and thrown away
 _TRANSLATED = IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
 
 
 def system_resolver(host: str, port: int) -> list[str]:
@@ -38,10 +42,15 @@ def system_resolver(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def guarded_client(settings: HubSettings, *, resolver: Resolver = system_resolver) -> httpx2.Client:
-    """A client that reaches nothing but what `settings` allow. It asks for bytes as they are, never compressed."""
+def guarded_client(
+    settings: HubSettings, *, resolver: Resolver = system_resolver, seconds: float = math.inf
+) -> httpx2.Client:
+    """A client that reaches nothing but what `settings` allow, for so many `seconds` from now.
+
+    It asks for bytes as they are, never compressed.
+    """
     return httpx2.Client(
-        transport=GuardedTransport(settings, resolver=resolver),
+        transport=GuardedTransport(settings, resolver=resolver, seconds=seconds),
         headers={"Accept-Encoding": "identity", "User-Agent": "muse-voice"},
         follow_redirects=True,
         max_redirects=_MAX_REDIRECTS,
@@ -55,13 +64,15 @@ class GuardedTransport(httpx2.BaseTransport):
     Neither is an error that huggingface_hub retries: its own retries sleep for as long as a server says.
     """
 
-    def __init__(self, settings: HubSettings, *, resolver: Resolver = system_resolver) -> None:
+    def __init__(self, settings: HubSettings, *, resolver: Resolver, seconds: float) -> None:
         endpoint = httpx2.URL(settings.endpoint)
         self._endpoint = (endpoint.host, endpoint.port)
         self._hosts = (endpoint.host, *settings.hosts)
         self._allow_loopback = settings.allow_loopback
         self._timeout = settings.timeout_seconds
         self._resolver = resolver
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
         # No connection is kept: one is pooled by its address, and two names may share an address.
         self._transport = httpx2.HTTPTransport(
             verify=ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True,
@@ -72,19 +83,22 @@ class GuardedTransport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Check the request's address, connect to it, and check the answer's form."""
         url = request.url
+        self._check_time(url.host)
         self._check_url(url)
-        addresses = self._addresses(url)
-        for address in addresses[:-1]:
-            try:
-                return self._send(request, address)
-            except httpx2.ConnectError:
-                continue
+        *others, last = self._addresses(url)[:_MAX_ADDRESSES]
         with _named_failures(url.host):
-            return self._send(request, addresses[-1])
+            for address in others:
+                with suppress(httpx2.ConnectError, httpx2.ConnectTimeout):
+                    return self._send(request, address)
+            return self._send(request, last)
 
     def close(self) -> None:
         """Close all connections."""
         self._transport.close()
+
+    def _check_time(self, host: str) -> None:
+        if time.monotonic() > self._deadline:
+            raise WeightsUnavailableError(host, f"took longer than {self._seconds:g} s")
 
     def _check_url(self, url: httpx2.URL) -> None:
         if not any(fnmatchcase(url.host, pattern) for pattern in self._hosts):
@@ -132,7 +146,8 @@ class GuardedTransport(httpx2.BaseTransport):
             raise WeightsUnavailableError(request.url.host, f"answered with status {response.status_code}")
         wanted = response.status_code in (200, 206)
         limit = request.extensions.get(MAX_BYTES, _MAX_ANSWER_BYTES) if wanted else _MAX_ASIDE_BYTES
-        response.stream = _BoundedStream(cast(httpx2.SyncByteStream, response.stream), request.url.host, limit)
+        body = cast(httpx2.SyncByteStream, response.stream)
+        response.stream = _BoundedStream(body, request.url.host, limit, self._check_time)
         return response
 
 
@@ -143,22 +158,26 @@ def is_public(address: str) -> bool:
         inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
         if parsed in _TRANSLATED:
             inner = IPv4Address(int(parsed) & 0xFFFFFFFF)
-        parsed = inner or parsed
+        if inner is None:
+            return parsed in _GLOBAL_UNICAST and parsed.is_global
+        parsed = inner
     return parsed.is_global and not parsed.is_multicast
 
 
 class _BoundedStream(httpx2.SyncByteStream):
-    """A body that ends in an error when it is longer than allowed, and whose failures are named."""
+    """A body that ends in an error when it is longer or slower than allowed, and whose failures are named."""
 
-    def __init__(self, stream: httpx2.SyncByteStream, host: str, limit: int) -> None:
+    def __init__(self, stream: httpx2.SyncByteStream, host: str, limit: int, check_time: Callable[[str], None]) -> None:
         self._stream = stream
         self._host = host
         self._limit = limit
+        self._check_time = check_time
 
     def __iter__(self) -> Iterator[bytes]:
         received = 0
         with _named_failures(self._host):
             for chunk in self._stream:
+                self._check_time(self._host)
                 received += len(chunk)
                 if received > self._limit:
                     raise WeightsRefusedError(self._host, f"sends more than the {self._limit} bytes expected")

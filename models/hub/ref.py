@@ -53,7 +53,7 @@ def parse_ref(text: str) -> HubRef | LocalRef:
     if body.startswith(("/", "./", "file:")):
         return _local(text, body.removeprefix("file:"), sha256)
     repository, mark, commit = body.partition("@")
-    if not _REPOSITORY.fullmatch(repository) or ".." in repository or "--" in repository:
+    if not is_repository(repository):
         raise WeightsRefusedError(text, f"not the name of a repository; expected {_FORM}")
     if not mark:
         raise WeightsRefusedError(text, f"not pinned: name a commit, {repository}@<40 hex digits>")
@@ -62,6 +62,11 @@ def parse_ref(text: str) -> HubRef | LocalRef:
             text, f"not pinned: {printable(commit)!r} is a branch, a tag or a short commit; expected 40 hex digits"
         )
     return HubRef(repository=repository, commit=commit, sha256=sha256)
+
+
+def is_repository(text: str) -> bool:
+    """Whether `text` has the form of a repository's name, `namespace/name`."""
+    return bool(_REPOSITORY.fullmatch(text)) and ".." not in text and "--" not in text
 
 
 def parse_digest(text: str) -> str:

@@ -36,6 +36,9 @@ class HubSettings(BaseSettings):
     max_files: int = Field(default=256, ge=1, description="most files in a repository or directory")
 
     timeout_seconds: float = Field(default=30, gt=0, description="longest silence of a server")
+    listing_seconds: float = Field(
+        default=120, gt=0, description="longest time that the hub may take to say what a repository holds"
+    )
     max_seconds: float = Field(default=6 * 3600, gt=0, description="longest download, or wait for somebody else's")
     retries: int = Field(default=5, ge=0, description="attempts after one that brought next to nothing")
     retry_seconds: float = Field(default=1, ge=0, description="wait before the first of them, then doubled")

@@ -41,6 +41,7 @@ class FakeHub:
     chunked: set[str] = field(default_factory=set)  # sent without a length
     repository_gone: bool = False
     raw_listing: bytes | None = None
+    endless_listing: bool = False  # empty pages, each of which names the next
     statuses: list[int] = field(default_factory=list)  # answered to the next requests
     ignores_ranges: bool = False
 
@@ -81,7 +82,7 @@ def serving(hub: FakeHub, *, tls: ssl.SSLContext | None = None) -> Iterator[Fake
     class Handler(_Handler):
         fake = hub
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
@@ -97,6 +98,11 @@ def serving(hub: FakeHub, *, tls: ssl.SSLContext | None = None) -> Iterator[Fake
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about clients that hang up."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -143,6 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.fake.raw_listing is not None:
             self._send(200, {"Content-Type": "application/json"}, self.fake.raw_listing)
+            return
+        if self.fake.endless_listing:
+            url = f"{self.fake.endpoint}{self.path}"
+            self._json([], {"Link": f'<{url}>; rel="next"'})
             return
         entries, end = self.fake.tree(), cursor + self.fake.page_size
         url = f"{self.fake.endpoint}/api/models/{REPOSITORY}/tree/{COMMIT}?recursive=True&expand=False&cursor={end}"

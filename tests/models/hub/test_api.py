@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.hub.api import list_repository, pin
+from models.hub.api import list_repository, pin, pinned
 from models.hub.errors import WeightsRefusedError, WeightsUnavailableError
 from models.hub.settings import HubSettings
 from tests.models.hub.conftest import REF
@@ -23,6 +23,14 @@ def test_a_listing_ends_at_the_first_file_too_many(hub: FakeHub, settings: HubSe
     assert len(hub.requests) <= 3
 
 
+def test_a_listing_of_empty_pages_ends(hub: FakeHub, settings: HubSettings) -> None:
+    hub.endless_listing = True
+    with pytest.raises(WeightsUnavailableError, match=r"127\.0\.0\.1: took longer than 0\.1 s"):
+        list_repository(REF, settings.model_copy(update={"listing_seconds": 0.1}))
+    hub.endless_listing = False
+    assert list_repository(REF, settings)
+
+
 def test_a_branch_is_pinned_to_its_commit(hub: FakeHub, settings: HubSettings) -> None:
     assert pin(REPOSITORY, settings) == REF
 
@@ -30,8 +38,24 @@ def test_a_branch_is_pinned_to_its_commit(hub: FakeHub, settings: HubSettings) -
 def test_a_repository_that_is_not_there_cannot_be_pinned(hub: FakeHub, settings: HubSettings) -> None:
     with pytest.raises(WeightsUnavailableError, match="somebody/else: the hub has no such repository"):
         pin("somebody/else", settings)
-    with pytest.raises(WeightsRefusedError):
-        pin("not a name", settings)
+
+
+@pytest.mark.parametrize("name", ["not a name", "somebody", "../etc", "a/b/c", f"{REPOSITORY}@main", "", "a\x1b/b"])
+def test_what_is_no_name_of_a_repository_is_not_asked_for(hub: FakeHub, settings: HubSettings, name: str) -> None:
+    with pytest.raises(WeightsRefusedError, match="not the name of a repository"):
+        pin(name, settings)
+    assert not hub.requests
+
+
+def test_a_bare_name_is_pinned_and_what_is_pinned_is_left(hub: FakeHub, settings: HubSettings) -> None:
+    assert pinned(REPOSITORY, settings) == REF
+    before = len(hub.requests)
+    for text in (f"{REPOSITORY}@{'f' * 40}", "file:weights", f"/weights#sha256={'0' * 64}"):
+        assert str(pinned(text, settings)) in (text, f"file:{text}")
+    for text in (f"{REPOSITORY}@main", f"{REPOSITORY}#sha256={'0' * 64}", "somebody"):
+        with pytest.raises(WeightsRefusedError):
+            pinned(text, settings)
+    assert len(hub.requests) == before
 
 
 def test_two_sizes_of_one_file_are_a_malformed_listing(hub: FakeHub, settings: HubSettings) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ WEIGHTS = "model.safetensors"
         "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
         "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1",
         "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
-        "2002:7f00:1::", "2002:a00:1::1",
+        "2002:7f00:1::", "2002:a00:1::1", "::7f00:1", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "fec0::1", "4000::1",
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address: str) -> None:
@@ -142,6 +143,44 @@ def test_a_certificate_is_checked_for_the_name_and_by_a_known_authority(hub: Fak
 def test_the_next_address_is_tried_when_one_does_not_answer(hub: FakeHub, settings: HubSettings) -> None:
     with guarded_client(settings, resolver=lambda host, port: ["127.255.255.254", "127.0.0.1"]) as client:
         assert client.get(f"{hub.endpoint}/cdn/config.json").status_code == 200
+
+
+def test_the_next_address_is_tried_when_one_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a machine finds that has IPv6, and no way out by it."""
+    tried: list[str] = []
+
+    def handle(self: httpx2.HTTPTransport, request: httpx2.Request) -> httpx2.Response:
+        tried.append(request.url.host)
+        if len(tried) == 1:
+            raise httpx2.ConnectTimeout("silent")
+        return httpx2.Response(200, content=b"")
+
+    monkeypatch.setattr(httpx2.HTTPTransport, "handle_request", handle)
+    assert ask("https://huggingface.co/a", "2606:4700::1111", "1.1.1.1").status_code == 200
+    assert tried == ["2606:4700::1111", "1.1.1.1"]
+
+
+def test_of_many_addresses_a_few_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def handle(self: httpx2.HTTPTransport, request: httpx2.Request) -> httpx2.Response:
+        tried.append(request.url.host)
+        raise httpx2.ConnectTimeout("silent")
+
+    monkeypatch.setattr(httpx2.HTTPTransport, "handle_request", handle)
+    with pytest.raises(WeightsUnavailableError, match="did not answer in time"):
+        ask("https://huggingface.co/a", *(f"1.1.1.{n}" for n in range(1, 200)))
+    assert len(tried) == 4
+
+
+def test_a_host_of_two_addresses_that_goes_silent_is_unavailable(hub: FakeHub, settings: HubSettings) -> None:
+    hub.silent = threading.Event()
+    settings = settings.model_copy(update={"timeout_seconds": 0.1})
+    with (
+        guarded_client(settings, resolver=lambda host, port: ["127.0.0.1", "127.0.0.1"]) as client,
+        pytest.raises(WeightsUnavailableError, match="did not answer in time"),
+    ):
+        client.get(f"{hub.endpoint}/cdn/config.json")
 
 
 def test_a_host_without_an_address_is_unavailable(settings: HubSettings) -> None:
