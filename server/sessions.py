@@ -34,11 +34,11 @@ class Sessions:
         lead: int | None = None,
         now: int,
     ) -> SessionCore:
-        """A new session; `now` is monotonic ns. `lead` (ns) bounds what is sent ahead, and so the length of a frame."""
+        """A new session; `now` is monotonic ns. `lead` (ns) bounds what is sent ahead."""
         config = replace(self.config, model=model)
         options = replace(self.options, extensions=extensions)
         if lead is not None:
-            options = replace(options, lead=min(lead, options.lead), frame=min(lead, options.frame))
+            options = _paced(options, lead=min(lead, options.lead))
         if self.traces is None:
             return Session(session_id=session_id, config=config, engine=engine, options=options, now=now)
         write = self.traces.open(session_id)
@@ -58,14 +58,19 @@ def session_config(settings: Settings) -> SessionConfig:
 
 def session_options(settings: Settings) -> SessionOptions:
     """What the operator decides about every session."""
-    return SessionOptions(
-        lead=settings.lead_ms * _MS,
+    options = SessionOptions(
         frame=settings.frame_ms * _MS,
         ahead=_nanoseconds(settings.max_ahead_seconds),
         longest_turn=_nanoseconds(settings.max_turn_seconds),
         idle=_nanoseconds(settings.idle_seconds) or None,
         longest=_nanoseconds(settings.max_session_seconds) or None,
     )
+    return _paced(options, lead=settings.lead_ms * _MS)
+
+
+def _paced(options: SessionOptions, *, lead: int) -> SessionOptions:
+    """A frame is half of the lead at most: while one is sent another is unplayed, so that late timers do not add up."""
+    return replace(options, lead=lead, frame=min(options.frame, lead // 2))
 
 
 def _nanoseconds(seconds: float) -> int:

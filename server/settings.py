@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         default="semantic_vad", description="how turns end, until a client sets its own"
     )
     lead_ms: int = Field(default=400, ge=40, le=5000, description="how far ahead of real time a reply's audio is sent")
-    frame_ms: int = Field(default=40, ge=10, le=200, description="length of one frame of a reply's audio")
+    frame_ms: int = Field(default=40, ge=10, le=200, description="length of a reply's frames, at most half the lead")
 
     max_sessions: int = Field(default=16, ge=1, description="conversations at once; more are refused with 429")
     max_message_bytes: int = Field(default=4 * 2**20, ge=65536, description="largest message from a client")

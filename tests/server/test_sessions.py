@@ -1,6 +1,8 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from server.driver import SessionCore
@@ -9,8 +11,10 @@ from server.settings import Settings
 from server.traces import TraceFiles
 from streaming.client_events import AppendAudio
 from streaming.config import SemanticVad, ServerVad
-from streaming.engine import EngineInfo
+from streaming.core import MS
+from streaming.engine import EngineInfo, Speech
 from streaming.errors import PeerError
+from streaming.observations import Underrun
 from streaming.server_events import SessionCreated
 from streaming.trace import replay
 
@@ -36,6 +40,28 @@ def test_a_session_begins_with_the_operators_settings() -> None:
     created = sessions(session_id="sess_1", model="m", engine=INFO, extensions=False, now=0).poll()
     assert isinstance(created, SessionCreated)
     assert (created.session.id, created.session.model, created.session.instructions) == ("sess_1", "m", "Be brief.")
+
+
+@pytest.mark.parametrize(("setting", "client"), [(400, 40), (40, None), (400, None)])
+def test_a_live_reply_is_not_sent_later_and_later(setting: int, client: int | None) -> None:
+    """Every timer rings 1 ms late; the engine speaks in real time."""
+    settings = Settings(turn_detection="none", lead_ms=setting)
+    sessions = Sessions(config=session_config(settings), options=session_options(settings))
+    info = replace(INFO, duplex=True, output_rate=24_000)
+    lead = None if client is None else client * MS
+    session = sessions(session_id="sess_1", model="m", engine=info, extensions=False, lead=lead, now=0)
+    frame = Speech(audio=np.full(1920, 0.1, np.float32))
+    gaps, backlogs = 0, []
+    for now in range(0, 20_000 * MS, MS):
+        if now % (80 * MS) == 0:
+            session.receive(frame, now=now)
+        if (due := session.next_timeout()) is not None and due + MS <= now:
+            session.handle_timeout(now=now)
+        while output := session.poll():
+            gaps += isinstance(output, Underrun)
+        backlogs.append(session.backlog)
+    assert gaps == 0
+    assert max(backlogs) <= 0.08
 
 
 def drain(session: SessionCore) -> None:
