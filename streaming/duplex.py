@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 
+import numpy as np
+
+from streaming.audio import Reframer
 from streaming.client_events import ClientEvent, CreateItem, CreateResponse
-from streaming.core import SECOND, Core
+from streaming.core import MS, SECOND, Core
 from streaming.engine import Begin, HearAudio, ReplyEnded, Samples, Speech
 from streaming.errors import PeerError
 from streaming.reply import AUDIO_TOKENS_PER_SECOND, Reply
@@ -22,6 +25,12 @@ from streaming.utterances import Talk, Utterances
 STALL = 2 * SECOND
 """ns without more of an utterance after which it is over: a client that sends no audio has an engine that is silent."""
 
+AHEAD = 1500 * MS
+"""How much faster than real time (ns) audio may come. The engine hears in real time and no faster, and whoever sends a
+recording at once would talk to a queue. After a stall twice as much may come at once, which a worker still takes."""
+
+PIECE = 20 * MS
+"""The engine is given its audio in multiples of this (ns), however small the pieces are in which a client sends it."""
 
 _KEPT_ARRIVALS = 4096
 
@@ -37,6 +46,7 @@ class Duplex:
         self._core = core
         self._responses = responses
         self._turns = turns
+        self._pieces = Reframer(core.engine.input_rate * PIECE // SECOND)
         self._utterances = Utterances(core.engine.output_rate)
         self._reply: Reply | None = None  # of the utterance under way
         self._length = 0  # of that reply, in samples
@@ -75,9 +85,11 @@ class Duplex:
             voice = engine_voice(config.audio.output.voice, engine)
             self._core.out.put(Begin(instructions=config.instructions, voice=voice))
             self.begun = True
-        self._given += len(audio)
-        self._given_at.append((self._given, now))
-        self._core.out.put(HearAudio(audio=audio))
+        if pieces := list(self._pieces.push(audio)):
+            whole = np.concatenate(pieces)
+            self._given += len(whole)
+            self._given_at.append((self._given, now))
+            self._core.out.put(HearAudio(audio=whole))
 
     # --- from the engine
 

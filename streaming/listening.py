@@ -53,7 +53,7 @@ class Listener:
         length = self.format.duration_ns(data)
         if self._received + length - (now - self._began) > self._ahead:
             raise PeerError(
-                f"audio may come at most {self._ahead // NS} s faster than real time; wait, or send smaller pieces",
+                f"audio may come at most {self._ahead / NS:g} s faster than real time; wait, or send smaller pieces",
                 code="audio_too_fast",
                 param="audio",
             )

@@ -32,7 +32,7 @@ from streaming.client_events import (
 from streaming.config import ServerVad, SessionConfig
 from streaming.conversation import Conversation
 from streaming.core import MS, SECOND, Core, Outbox, Output, SessionOptions
-from streaming.duplex import Duplex
+from streaming.duplex import AHEAD, Duplex
 from streaming.engine import (
     DETECTOR_RATE,
     DetectorEvent,
@@ -88,9 +88,8 @@ class Session:
         self._core = Core(config=config, engine=engine, options=options, out=out)
         self._responses = Responses(self._core, self._conversation)
         self._transcripts = Transcripts(self._core, self._conversation)
-        self._listener = Listener(
-            config.audio.input.format, engine_rate=engine.input_rate, ahead=options.ahead, now=now
-        )
+        ahead = min(options.ahead, AHEAD) if engine.duplex else options.ahead
+        self._listener = Listener(config.audio.input.format, engine_rate=engine.input_rate, ahead=ahead, now=now)
         self._turns = UserTurns(self._core, self._conversation, self._responses, self._listener, self._transcripts)
         self._duplex = Duplex(self._core, self._responses, self._turns) if engine.duplex else None
         self._began = now

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.worker.intake import Intake
 from streaming.audio import AudioFormat
 from streaming.client_events import (
     AppendAudio,
@@ -97,6 +98,38 @@ def test_the_engine_is_told_who_it_is_once_and_then_hears_everything() -> None:
     assert kinds[0] is Begin
     heard = np.concatenate([command.audio for command in sim.of(HearAudio)])
     assert len(heard) == 24_000
+
+
+def test_a_client_s_small_pieces_are_joined() -> None:
+    sim = conversation(config=MANUAL)
+    said = tone(1000)
+    for start in range(0, len(said), 256):  # 5 ms, the quantum of a browser's audio
+        sim.wait(5)
+        sim.send(AppendAudio(audio=said[start : start + 256]))
+    heard = [command.audio for command in sim.of(HearAudio)]
+    assert len(heard) == 50
+    assert PCM.encode(np.concatenate(heard)) == said
+
+
+@pytest.mark.parametrize("stalled", [0, 20_000])
+def test_no_more_reaches_the_engine_at_once_than_a_worker_can_hold(stalled: int) -> None:
+    sim = conversation(config=MANUAL)
+    sim.silence(1000)
+    sim.wait(stalled)
+    before = len(sim.of(HearAudio))
+    for _ in range(300):
+        sim.send(AppendAudio(audio=tone(100)))
+    given = [command.audio for command in sim.of(HearAudio)[before:]]
+    worker = Intake()
+    worker.listen()
+    for audio in given:
+        worker.put(audio, now=0)
+    assert sum(map(len, given)) >= 24_000
+    assert set(errors(sim)) == {("audio_too_fast", "audio", None)}
+    assert "at most 1.5 s faster" in sim.of(ErrorEvent)[-1].error.message
+    sim.wait(2000)
+    sim.send(AppendAudio(audio=tone(100)))
+    assert len(sim.of(HearAudio)) == before + len(given) + 1
 
 
 @pytest.mark.parametrize(
