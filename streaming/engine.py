@@ -38,6 +38,7 @@ class EngineInfo:
     output_rate: int
     duplex: bool = False
     transcribes: bool = True  # whether it finds the words of the user's turns
+    instructed: bool = True  # whether a reply heeds the instructions that it is asked for with
     voices: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("en",)
     tools: bool = False

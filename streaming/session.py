@@ -344,8 +344,10 @@ class Session:
 
     def _silent_due(self) -> int | None:
         """When the user will have been silent for `idle_timeout_ms`; never where no reply to it can be asked for."""
-        setting = self._core.config.audio.input.turn_detection
-        if self._duplex is not None or not isinstance(setting, ServerVad) or setting.idle_timeout_ms is None:
+        setting, engine = self._core.config.audio.input.turn_detection, self._core.engine
+        if engine.duplex or not engine.instructed:
+            return None
+        if not isinstance(setting, ServerVad) or setting.idle_timeout_ms is None:
             return None
         quiet_since = self._quiet_since()
         if quiet_since is None or self._turns.speaking or self._idle_counted_from == quiet_since:

@@ -57,7 +57,7 @@ class ContainerEngine(TurnBasedEngine):
     @property
     def info(self) -> EngineInfo:
         """See `Engine.info`."""
-        return EngineInfo(model=self._model, input_rate=RATE, output_rate=RATE, transcribes=False)
+        return EngineInfo(model=self._model, input_rate=RATE, output_rate=RATE, transcribes=False, instructed=False)
 
     async def start(self) -> None:
         """See `Engine.start`: waits for the container, which may take minutes to load."""

@@ -59,6 +59,7 @@ from streaming.server_events import (
 )
 from tests.streaming.simulation import (
     CAPTIONS,
+    ENGINE,
     MANUAL,
     Script,
     Simulation,
@@ -356,6 +357,14 @@ def test_a_silent_user_is_asked_after() -> None:
     assert len(sim.of(IdleTimeout)) == 2
     assert "still there" in sim.of(StartReply)[1].instructions
     assert len(sim.of(ResponseCreated)) == 3
+
+
+def test_an_engine_that_heeds_no_instructions_is_not_asked_to_break_a_silence() -> None:
+    config = SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=ServerVad(idle_timeout_ms=3000))))
+    sim = Simulation(config=config, engine=replace(ENGINE, instructed=False))
+    turn(sim, silence=13_000)
+    assert sim.of(IdleTimeout) == []
+    assert len(sim.of(StartReply)) == len(sim.of(ResponseCreated)) == 1
 
 
 def test_the_prompt_to_a_silent_user_is_not_an_answer_to_the_silence() -> None:

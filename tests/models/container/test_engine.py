@@ -167,6 +167,7 @@ async def test_the_engine_says_what_it_is() -> None:
         assert engine.info.model == "miner"
         assert (engine.info.input_rate, engine.info.output_rate) == (RATE, RATE)
         assert not engine.info.transcribes
+        assert not engine.info.instructed
         assert not engine.info.duplex
 
 
