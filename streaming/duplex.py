@@ -99,6 +99,9 @@ class Duplex:
         while len(self._given_at) > 1 and self._given_at[0][0] < event.heard:
             self._given_at.popleft()
         for segment in self._utterances.hear(event.audio, event.text):
+            sounds = self._utterances.state is Talk.TALKING or segment.voice is not None
+            if self._reply is None and not (sounds or segment.text):
+                continue  # the silence after an utterance that was too long for one response
             if self._reply is None:
                 self._said_before = self._said_at
                 self._turns.answered(now=now)

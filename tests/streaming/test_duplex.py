@@ -322,6 +322,18 @@ def test_an_endless_utterance_becomes_several_responses() -> None:
     assert len(joined) == 48 * (RULE.pre_roll + 24_000 + RULE.quiet)
 
 
+@pytest.mark.parametrize("ms", [9760, 9840, 9920, 10_000])
+def test_the_silence_after_the_longest_response_is_not_another(ms: int) -> None:
+    sim = conversation(options=SessionOptions(longest_turn=10 * SECOND))
+    sim.silence(400)
+    sim.model.say(ms=ms)
+    sim.silence(13_000)
+    assert len(sim.of(ResponseCreated)) == 1
+    sim.model.say(WORDS)
+    sim.silence(4000)
+    assert [done.transcript for done in sim.of(AudioTranscriptDone)] == ["", WORDS]
+
+
 def test_an_utterance_of_which_nothing_more_comes_is_over() -> None:
     sim = replying()
     sim.wait(3000)
