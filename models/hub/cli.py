@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.hub.errors import WeightsError
 from models.hub.ref import LocalRef, parse_digest
-from models.hub.settings import HubSettings
+from models.hub.settings import HubSettings, read_settings
+from streaming.errors import EngineError
 
 if TYPE_CHECKING:
     from models.hub.download import Progress, Report
@@ -35,8 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run a command; 0 where all is well, 1 where weights are refused or cannot be had."""
     try:
-        _run(options, HubSettings())
-    except WeightsError as error:
+        _run(options, read_settings())
+    except EngineError as error:
         print(f"error: {error.message} ({error.code})", file=sys.stderr)
         return 1
     except ImportError as error:

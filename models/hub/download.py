@@ -42,30 +42,30 @@ class Downloader:
         self._report = report
         self._deadline = time.monotonic() + settings.max_seconds
 
-    def fetch(self, url: str, file: ListedFile, part: Path) -> None:
-        """Bring `part` to the whole of `file`, starting from what it holds already. Its contents are not verified.
+    def fetch(self, url: str, file: ListedFile, path: Path) -> None:
+        """Bring `path` to the whole of `file`, starting from what it holds already. Its contents are not verified.
 
         Raises WeightsUnavailableError where the file is gone, or `settings.retries` attempts in a row brought
-        next to nothing: `part` keeps what came. Raises WeightsRefusedError where the server announces or sends
+        next to nothing: `path` keeps what came. Raises WeightsRefusedError where the server announces or sends
         something else than the listing says.
         """
         failures = 0
-        while (had := _size(part)) != file.size:
+        while (had := _size(path)) != file.size:
             try:
-                self._receive(url, file, part)
+                self._receive(url, file, path)
             except WeightsUnavailableError as error:
-                failures = 0 if _size(part) - had >= _SOME_BYTES else failures + 1
+                failures = 0 if _size(path) - had >= _SOME_BYTES else failures + 1
                 if failures > self._settings.retries or isinstance(error, _FinalError):
                     raise WeightsUnavailableError(
-                        file.name, f"{_said(error, file)} ({max(_size(part), 0)} bytes kept)"
+                        file.name, f"{_said(error, file)} ({max(_size(path), 0)} bytes kept)"
                     ) from None
                 self._check_time(file)
                 time.sleep(self._settings.retry_seconds * 2 ** max(failures - 1, 0))
 
-    def _receive(self, url: str, file: ListedFile, part: Path) -> None:
-        offset = max(_size(part), 0)
+    def _receive(self, url: str, file: ListedFile, path: Path) -> None:
+        offset = max(_size(path), 0)
         if offset > file.size:
-            part.unlink()
+            path.unlink()
             offset = 0
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         if self._settings.token:
@@ -73,15 +73,15 @@ class Downloader:
         extensions = {MAX_BYTES: math.inf}  # `_save` bounds the body, and names the file
         try:
             with self._client.stream("GET", url, headers=headers, extensions=extensions) as response:
-                self._save(response, _start(response, file, offset), file, part)
+                self._save(response, _start(response, file, offset), file, path)
         except httpx2.TooManyRedirects:
             raise WeightsRefusedError(file.name, "redirected too often") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise WeightsRefusedError(file.name, f"cannot be downloaded: {error}") from None
 
-    def _save(self, response: httpx2.Response, offset: int, file: ListedFile, part: Path) -> None:
+    def _save(self, response: httpx2.Response, offset: int, file: ListedFile, path: Path) -> None:
         try:
-            with part.open("ab") as output:
+            with path.open("ab") as output:
                 output.truncate(offset)
                 for chunk in response.iter_raw():
                     offset += len(chunk)

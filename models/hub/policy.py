@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -49,7 +49,7 @@ def choose(listing: Iterable[ListedFile], settings: HubSettings) -> tuple[Listed
     """The files to take of all that a source lists, in order of their names; nothing has been fetched yet.
 
     Hidden files and files of other kinds (pictures, archives) are left where they are. Raises WeightsRefusedError
-    for a name that leaves the tree, a pickle or code by name, a name listed twice, and for what exceeds a limit.
+    for a name that leaves the tree, a pickle or code by name, two names of one place, and for what exceeds a limit.
     """
     chosen: dict[str, ListedFile] = {}
     for count, file in enumerate(listing, start=1):
@@ -63,6 +63,7 @@ def choose(listing: Iterable[ListedFile], settings: HubSettings) -> tuple[Listed
         chosen[file.name] = file
     if not any(name.endswith(".safetensors") for name in chosen):
         raise WeightsRefusedError("*.safetensors", "there is none: weights are taken as safetensors only")
+    _check_clashes(sorted(chosen))
     total = sum(file.size for file in chosen.values())
     if total > settings.max_total_bytes:
         raise WeightsRefusedError(
@@ -101,6 +102,19 @@ def check_magic(name: str, head: bytes) -> None:
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             raise WeightsRefusedError(name, f"{kind} by its first bytes: it is not opened")
+
+
+def _check_clashes(names: Sequence[str]) -> None:
+    """Refuse names that are one place on a disk that takes capitals for small letters, or a file and a folder."""
+    folders = {str(folder).casefold() for name in names for folder in PurePosixPath(name).parents}
+    files: set[str] = set()
+    for name in names:
+        place = name.casefold()
+        if place in files:
+            raise WeightsRefusedError(name, "listed twice, but for capitals")
+        if place in folders:
+            raise WeightsRefusedError(name, "also a folder")
+        files.add(place)
 
 
 def _check_size(file: ListedFile, settings: HubSettings) -> None:

@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.weights import DEFAULT_DIRECTORY
+from streaming.errors import EngineError
 
 GIB = 2**30
 MIB = 2**20
 
 
-class HubSettings(BaseSettings):
-    """Made by entry points only: making one reads the environment."""
+PREFIX = "MUSE_HUB_"
 
-    model_config = SettingsConfigDict(env_prefix="MUSE_HUB_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+class HubSettings(BaseSettings):
+    """Made by entry points only, by `read_settings`: making one reads the environment."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     cache: Path = Field(default=DEFAULT_DIRECTORY / "hub", description="where snapshots are kept")
     endpoint: str = Field(default="https://huggingface.co", description="the hub")
@@ -54,4 +58,15 @@ class HubSettings(BaseSettings):
         parts = urlsplit(value)
         if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query:
             raise ValueError("an endpoint is a URL such as https://huggingface.co")
+        _ = parts.port  # raises ValueError for one that is no number
         return value.rstrip("/")
+
+
+def read_settings() -> HubSettings:
+    """From the environment. Raises EngineError naming the variable that is wrong."""
+    try:
+        return HubSettings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        raise EngineError(f"{name}: {first['msg']}", code="invalid_value") from None

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -62,8 +63,8 @@ class LocalSource:
 class HubSource:
     """A repository of the hub at one commit, kept as `<cache>/<namespace>--<name>/<commit>/`.
 
-    Files come into `<commit>.partial`, which takes its final name when all are there and verified. One process at a
-    time works on a commit; the others wait for it.
+    Files come into `<commit>.partial`, which takes its final name when all are there and verified, and nothing else
+    is. `<commit>.json`, beside it, is the record. One process at a time works on a commit; the others wait for it.
     """
 
     def __init__(self, ref: HubRef, settings: HubSettings, *, resolver: Resolver = system_resolver) -> None:
@@ -75,9 +76,10 @@ class HubSource:
         self._partial = home / f"{ref.commit}.partial"
         self._record = home / f"{ref.commit}.json"
         self._lock = home / f"{ref.commit}.lock"
+        self._remedy = f"remove {self._directory} to fetch again"
 
     def open(self, report: Report) -> tuple[Path, Record]:
-        """Take the snapshot from the cache, where it is checked, or download it."""
+        """Take the snapshot from the cache, which holds what was verified and no more, or download it."""
         if not self._directory.is_dir():
             with self._locked():
                 if not self._directory.is_dir():
@@ -87,9 +89,14 @@ class HubSource:
     def _reopen(self) -> Record:
         recorded = read_record(self._record)
         if recorded is None:
-            raise WeightsRefusedError(str(self._record), f"missing or damaged; remove {self._directory} to fetch again")
-        listing = (ListedFile(name=name, size=file.size, sha256=file.sha256) for name, file in recorded.items())
-        record = verify_tree(self._directory, choose(listing, self._settings), recorded)
+            raise WeightsRefusedError(str(self._record), f"missing or damaged; {self._remedy}")
+        with _disk_errors(self._directory):
+            found = {file.name for file in choose(_walk(self._directory, self._directory), self._settings)}
+        for name in sorted(found ^ recorded.keys()):
+            reason = "not a file of this snapshot" if name in found else "gone from the cache"
+            raise WeightsRefusedError(name, f"{reason}; {self._remedy}")
+        files = [ListedFile(name=name, size=file.size, sha256=file.sha256) for name, file in recorded.items()]
+        record = verify_tree(self._directory, files, recorded)
         _remember(self._record, recorded, record)
         return record
 
@@ -97,6 +104,7 @@ class HubSource:
         files = choose(list_repository(self._ref, self._settings, resolver=self._resolver), self._settings)
         with guarded_client(self._settings, resolver=self._resolver) as client, _disk_errors(self._partial):
             self._partial.mkdir(parents=True, exist_ok=True)
+            self._sweep(kept={file.name for file in files})
             self._check_space(files)
             downloader = Downloader(client, self._settings, report)
             # Small files first: what is wrong with a repository shows before its gigabytes are fetched.
@@ -107,21 +115,24 @@ class HubSource:
         return record
 
     def _fetch(self, downloader: Downloader, file: ListedFile) -> VerifiedFile:
-        final = self._partial / file.name
-        if final.is_file():  # from a process that did not live to the end
-            with suppress(WeightsRefusedError):
-                return check_contents(final, file)
-        part = final.with_name(f"{final.name}.part")
-        final.parent.mkdir(parents=True, exist_ok=True)
+        path = self._partial / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
         url = hf_hub_url(self._ref.repository, file.name, revision=self._ref.commit, endpoint=self._settings.endpoint)
-        downloader.fetch(url, file, part)
+        downloader.fetch(url, file, path)
         try:
-            verified = check_contents(part, file)
+            return check_contents(path, file)
         except WeightsRefusedError:
-            part.unlink()
+            path.unlink(missing_ok=True)
             raise
-        part.replace(final)
-        return verified
+
+    def _sweep(self, kept: AbstractSet[str]) -> None:
+        """Remove what an earlier attempt has left by another listing: it must not get into the final directory."""
+        for path in sorted(self._partial.rglob("*"), reverse=True):  # what is in a folder comes before it
+            if path.is_dir() and not path.is_symlink():
+                with suppress(OSError):  # not empty
+                    path.rmdir()
+            elif path.relative_to(self._partial).as_posix() not in kept:
+                path.unlink()
 
     def _check_space(self, files: tuple[ListedFile, ...]) -> None:
         there = sum(path.stat().st_size for path in self._partial.rglob("*") if path.is_file())

@@ -25,10 +25,10 @@ _SS58 = re.compile(r"[1-9A-HJ-NP-Za-km-z]{46,49}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedFile:
-    """What a file was when it was hashed; one whose size and times are the same is not hashed again."""
+    """What a file was when it was hashed; one whose size and time are the same is not hashed again."""
 
     size: int
-    mtime_ns: int
+    ctime_ns: int  # which, unlike the time of modification, nobody can put back
     inode: int
     sha256: str
 
@@ -59,7 +59,7 @@ def check_contents(path: Path, file: ListedFile) -> VerifiedFile:
         sha256 = _check_hashes(path, file)
     except OSError as error:
         raise WeightsRefusedError(file.name, f"cannot be read: {error.strerror}") from None
-    return VerifiedFile(size=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino, sha256=sha256)
+    return VerifiedFile(size=status.st_size, ctime_ns=status.st_ctime_ns, inode=status.st_ino, sha256=sha256)
 
 
 def verify_tree(directory: Path, files: Sequence[ListedFile], recorded: Record) -> dict[str, VerifiedFile]:
@@ -78,8 +78,8 @@ def unchanged(path: Path, known: VerifiedFile, file: ListedFile) -> bool:
         status = path.stat()
     except OSError:
         return False
-    found = (status.st_size, status.st_mtime_ns, status.st_ino)
-    return found == (known.size, known.mtime_ns, known.inode) and file.sha256 in (None, known.sha256)
+    found = (status.st_size, status.st_ctime_ns, status.st_ino)
+    return found == (known.size, known.ctime_ns, known.inode) and file.sha256 in (None, known.sha256)
 
 
 def check_digest(record: Record, sha256: str | None) -> str:

@@ -26,6 +26,10 @@ HEARD_CODEBOOKS = 8
 
 
 def _sized(default: int, least: int, most: int) -> Any:
+    """A size and its bounds.
+
+    Memory is taken by weights after their file has been seen to hold them, and by contexts, for which no file answers.
+    """
     return field(default=default, metadata={"default": default, "least": least, "most": most})
 
 
@@ -37,7 +41,7 @@ class LmConfig:
     num_heads: int = _sized(32, 1, 256)
     num_layers: int = _sized(32, 1, 256)
     hidden_scale: float = 4.125
-    context: int = _sized(3000, 1, 1 << 20)
+    context: int = _sized(3000, 1, 100_000)
     max_period: int = _sized(10_000, 1, 1 << 30)
     text_card: int = _sized(32_000, 8, 1 << 20)
     existing_text_padding_id: int = _sized(3, 0, 1 << 20)
@@ -119,7 +123,7 @@ class MimiConfig:
     bins: int = _sized(2048, 2, 1 << 16)
     num_heads: int = _sized(8, 1, 256)
     num_layers: int = _sized(8, 1, 64)
-    context: int = _sized(250, 1, 1 << 16)
+    context: int = _sized(250, 1, 4_000)
     dim_feedforward: int = _sized(2048, 8, 1 << 16)
     layer_scale: float = 0.01
 

@@ -9,15 +9,25 @@ from typing import Any
 
 import yaml
 
+from models.hub.errors import printable
 from streaming.errors import EngineError
 
-_MAX_BYTES = 1 << 20
+_MAX_BYTES = 1 << 16
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Plain values only. Ten lines of anchors and aliases stand for gigabytes, once they are printed."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not taken")
+        return super().compose_node(parent, index)
 
 
 def load(path: Path) -> Document:
     """The mapping that a JSON or YAML file holds.
 
-    Raises EngineError where the file is not one, or is larger than a megabyte.
+    Raises EngineError where the file is not one, or is larger than 64 KiB.
     """
     try:
         with path.open("rb") as file:
@@ -25,11 +35,13 @@ def load(path: Path) -> Document:
         if len(data) > _MAX_BYTES:
             raise _invalid(path.name, f"is larger than {_MAX_BYTES} bytes")
         text = data.decode()
-        document = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        document = json.loads(text) if path.suffix == ".json" else _YamlLoader(text).get_single_data()
     except OSError as error:
         raise _invalid(path.name, f"cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise _invalid(path.name, f"is not a {path.suffix.removeprefix('.').upper()} file: {error}") from error
+        raise _invalid(
+            path.name, f"is not a {path.suffix.removeprefix('.').upper()} file: {printable(str(error), 200)}"
+        ) from error
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise _invalid(path.name, "is to hold one mapping of names to values")
     return Document(path.name, document)
@@ -47,7 +59,7 @@ class Document:
         """The error for a key whose value cannot be taken."""
         if key not in self._given:
             return _invalid(self._name, f"does not say {key}; expected {expected}")
-        return _invalid(self._name, f"has {key} = {str(self._given[key])[:80]}; expected {expected}")
+        return _invalid(self._name, f"has {key} = {_shown(self._given[key])}; expected {expected}")
 
     def count(self, key: str, default: int, *, least: int, most: int) -> int:
         """A whole number from `least` to `most`."""
@@ -119,12 +131,19 @@ class Document:
     def finish(self) -> None:
         """Raise EngineError where a key was not taken."""
         if self._left:
-            raise _invalid(self._name, f"has keys that are not known: {', '.join(sorted(self._left))[:200]}")
+            raise _invalid(self._name, f"has keys that are not known: {printable(', '.join(sorted(self._left)), 200)}")
 
 
 def _same(value: object, expected: object) -> bool:
     """Equal, and of one kind: 8.0 is 8, but `true` is not 1."""
     return value == expected and isinstance(value, bool) == isinstance(expected, bool)
+
+
+def _shown(value: object) -> str:
+    try:
+        return printable(str(value), 80)
+    except ValueError:  # from Python's own limit on digits
+        return "a number too long to show"
 
 
 def _invalid(name: str, message: str) -> EngineError:

@@ -38,6 +38,18 @@ def test_a_refusal_is_told_in_one_line(hub: FakeHub, capsys: pytest.CaptureFixtu
     assert "there is no such directory (weights_unavailable)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RETRIES", "many"), ("ENDPOINT", "ftp://hub"), ("ENDPOINT", "https://hub:port"), ("MAX_FILES", "0")],
+)
+def test_a_setting_that_is_wrong_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"MUSE_HUB_{name}", value)
+    assert main(["hub", "pin", REPOSITORY]) == 1
+    assert capsys.readouterr().err.startswith(f"error: MUSE_HUB_{name}: ")
+
+
 def test_a_repository_is_pinned(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["hub", "pin", REPOSITORY]) == 0
     assert capsys.readouterr().out == f"{REF}\n"

@@ -58,6 +58,9 @@ def test_a_name_that_must_not_be_there_is_refused(name: str, reason: str) -> Non
         ([ListedFile(name="b.safetensors", size=901)], "the snapshot: too large: 1501 bytes in all, at most 1500"),
         ([ListedFile(name="config.json", size=-1)], "config.json: too large: -1"),
         ([ListedFile(name="model.safetensors", size=600)], "model.safetensors: listed twice"),
+        ([ListedFile(name="Model.safetensors", size=600)], "model.safetensors: listed twice, but for capitals"),
+        ([ListedFile(name="a.json", size=1), ListedFile(name="a.json/b.json", size=1)], "a.json: also a folder"),
+        ([ListedFile(name="A/b.json/c.json", size=1), ListedFile(name="a/B.json", size=1)], "a/B.json: also a folder"),
         ([ListedFile(name=f"{n}.png", size=0) for n in range(20)], "19.png: one file too many: at most 20"),
     ],
 )

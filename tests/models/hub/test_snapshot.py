@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from models.hub import verify
 from models.hub.download import Progress
 from models.hub.errors import WeightsError, WeightsRefusedError, WeightsUnavailableError
 from models.hub.settings import HubSettings
@@ -67,7 +68,7 @@ def test_a_download_goes_on_in_the_next_process(hub: FakeHub, fetch: Fetch, sett
     with pytest.raises(WeightsUnavailableError, match=rf"{WEIGHTS}: .* \(50 bytes kept\)") as unavailable:
         fetch(retries=0)
     assert unavailable.value.code == "weights_unavailable"
-    assert f"{WEIGHTS}.part" in leftovers(settings)
+    assert WEIGHTS in leftovers(settings)
     assert not [path for path in settings.cache.rglob(COMMIT) if path.is_dir()], "a half snapshot is not a snapshot"
     before = len(hub.requests)
     assert tuple(fetch().files) == TAKEN
@@ -77,13 +78,15 @@ def test_a_download_goes_on_in_the_next_process(hub: FakeHub, fetch: Fetch, sett
     assert not leftovers(settings)
 
 
-def test_a_finished_file_that_was_damaged_meanwhile_is_fetched_again(
+def test_a_finished_file_that_was_damaged_meanwhile_is_refused_and_then_fetched_again(
     hub: FakeHub, fetch: Fetch, settings: HubSettings
 ) -> None:
     hub.cuts[WEIGHTS] = [50, 0]
     with pytest.raises(WeightsUnavailableError):
         fetch(retries=0)
     next(settings.cache.rglob("*.partial/config.json")).write_bytes(b'{"dim": 9}\n')
+    with pytest.raises(WeightsRefusedError, match=r"config\.json: git hash \w+ where \w+ is expected"):
+        fetch()
     assert fetch().path("config.json").read_bytes() == hub.files["config.json"]
 
 
@@ -175,7 +178,7 @@ def test_more_bytes_than_announced_are_refused_as_they_come(
     expected = "bytes announced are sent" if chunked else r"\d+ bytes announced where \d+ are expected"
     with pytest.raises(WeightsRefusedError, match=rf"{WEIGHTS}: .*{expected}"):
         fetch()
-    kept = sum(path.stat().st_size for path in settings.cache.rglob(f"{WEIGHTS}.part"))
+    kept = sum(path.stat().st_size for path in settings.cache.rglob(WEIGHTS))
     assert kept <= len(hub.files[WEIGHTS])
 
 
@@ -223,6 +226,39 @@ def test_a_snapshot_without_its_record_is_not_believed(fetch: Fetch, settings: H
     next(settings.cache.rglob(f"{COMMIT}.json")).write_text("{")
     with pytest.raises(WeightsRefusedError, match="missing or damaged"):
         fetch()
+
+
+def test_a_file_that_was_put_into_the_cache_is_refused(fetch: Fetch) -> None:
+    (fetch().directory / "config.yaml").write_text("dim: 9")
+    with pytest.raises(WeightsRefusedError, match=r"config\.yaml: not a file of this snapshot"):
+        fetch()
+
+
+def test_a_file_that_is_gone_from_the_cache_is_refused(fetch: Fetch) -> None:
+    fetch().path("config.json").unlink()
+    with pytest.raises(WeightsRefusedError, match=r"config\.json: gone from the cache"):
+        fetch()
+
+
+def test_what_an_earlier_listing_held_is_not_in_the_snapshot(hub: FakeHub, fetch: Fetch, settings: HubSettings) -> None:
+    """Or a hub that lies about a commit could put files past the digest, and past every later check."""
+    honest = hub.files
+    sha256 = digest({name: honest[name] for name in TAKEN})
+    hub.files = honest | {"config.yaml": b"dim: 9\n", "extra/more.json": b"{}"}
+    hub.cuts[WEIGHTS] = [0]
+    with pytest.raises(WeightsUnavailableError):
+        fetch(retries=0)
+    assert {"config.yaml", "more.json"} <= set(leftovers(settings))
+    hub.files = honest
+    snapshot = fetch(sha256=sha256)
+    found = {path.relative_to(snapshot.directory).as_posix() for path in snapshot.directory.rglob("*")}
+    assert found == {*TAKEN, "voices"}
+
+
+def test_a_snapshot_is_hashed_once(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = fetch()
+    monkeypatch.setattr(verify, "read_chunks", lambda path: pytest.fail(f"{path} is read again"))
+    assert fetch() == first
 
 
 def test_a_repository_that_vanished(hub: FakeHub, fetch: Fetch) -> None:

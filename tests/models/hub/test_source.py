@@ -70,6 +70,18 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_hashed_again(
     assert opened(directory, settings).digest != first.digest
 
 
+def test_a_file_rewritten_in_place_with_its_time_put_back_is_hashed_again(
+    directory: Path, settings: HubSettings
+) -> None:
+    first = opened(directory, settings)
+    path = directory / "config.json"
+    before = path.stat()
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # which goes in steps of some milliseconds
+        path.write_bytes(b'{"dim": 9}\n')
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert opened(directory, settings).digest != first.digest
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(directory: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the cache would be")
     assert opened(directory, HubSettings(cache=tmp_path / "cache")).files

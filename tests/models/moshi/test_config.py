@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
+import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import pytest
 import yaml
 from moshi.models import loaders
 
+from models.moshi.checkpoint import expected_tensors, read_checkpoint
 from models.moshi.config import LmConfig, MimiConfig, Sampling, read_mimi_config, read_model_config
 from streaming.errors import EngineError
 
@@ -74,6 +78,7 @@ def test_what_is_said_is_taken(tmp_path: Path, name: str) -> None:
         ({"dim": 4096.5}, "config.json has dim = 4096.5; expected a whole number"),
         ({"dim": True}, "config.json has dim = True; expected a whole number"),
         ({"dim": 1 << 40}, "has dim = 1099511627776; expected a whole number from 8 to 16384"),
+        ({"context": 1 << 20}, "has context = 1048576; expected a whole number from 1 to 100000"),
         ({"dim": 4095}, "does not say num_heads; expected a number of heads that splits 4095 into even sizes"),
         ({"hidden_scale": float("nan")}, "has hidden_scale = nan; expected a number from 0.5 to 16"),
         ({"n_q": 32}, "has n_q = 32; expected 16"),
@@ -112,8 +117,8 @@ def test_what_cannot_be_taken_is_refused_by_name(tmp_path: Path, document: Any, 
     [
         ("config.json", b"{", "config.json is not a JSON file"),
         ("config.json", b'{"dim": "\xff"}', "config.json is not a JSON file"),
-        ("config.json", b"[" * 100_000, "config.json is not a JSON file"),
-        ("config.json", b" " * (1 << 20) + b"{}", "config.json is larger than 1048576 bytes"),
+        ("config.json", b"[" * 50_000, "config.json is not a JSON file"),
+        ("config.json", b" " * (1 << 16) + b"{}", "config.json is larger than 65536 bytes"),
         ("config.yaml", b"dim: [", "config.yaml is not a YAML file"),
         ("config.yaml", b"!!python/object/apply:os.getcwd []", "config.yaml is not a YAML file"),
         ("config.yaml", b"1: 2", "config.yaml is to hold one mapping of names to values"),
@@ -123,6 +128,45 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str
     (tmp_path / name).write_bytes(data)
     with pytest.raises(EngineError, match=message):
         read_model_config(tmp_path / name)
+
+
+BOMB = "\n".join(["a0: &a0 [1]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9))])
+"""A list that is written in a line and printed in gigabytes."""
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (BOMB.replace("a8:", "delays:"), "config.yaml is not a YAML file: .*aliases are not taken"),
+        ("a: &a [1]\ndelays: *a", "config.yaml is not a YAML file: .*aliases are not taken"),
+        (f"dim: 0x{'f' * 5000}", "has dim = a number too long to show; expected a whole number from 8 to 16384"),
+        (f"delays: [0x{'f' * 5000}]", "has delays = a number too long to show; expected a list"),
+        ('model_type: "\\e[2J\\nmoshi"', r"has model_type = \\x1b\[2J\\nmoshi; expected moshi or personaplex"),
+        ('"\\e[2J": 1', r"config.yaml has keys that are not known: \\x1b\[2J"),
+        ("dim: 1\n\u202e: [", r"config.yaml is not a YAML file: "),
+        (f"model_type: {'a' * 10_000}", "has model_type = a+...; expected moshi or personaplex"),
+    ],
+)
+def test_what_a_stranger_wrote_is_told_in_one_short_line(tmp_path: Path, data: str, message: str) -> None:
+    (tmp_path / "config.yaml").write_text(data, encoding="utf-8")
+    with pytest.raises(EngineError, match=message) as refused:
+        read_model_config(tmp_path / "config.yaml")
+    assert refused.value.message.isprintable()
+    assert len(refused.value.message) < 400
+
+
+def test_the_largest_shape_that_is_taken_costs_neither_memory_nor_long_to_describe(tmp_path: Path) -> None:
+    sizes = {one.name: one.metadata["most"] for one in fields(LmConfig) if one.metadata and "existing" not in one.name}
+    sizes |= {"num_heads": 256, "depformer_num_heads": 256}
+    codec = {one.name: one.metadata["most"] for one in fields(MimiConfig) if one.metadata}
+    written(tmp_path, MimiConfig(**codec, ratios=(2,) * 7).document(), "mimi.json")
+    config = read_model_config(written(tmp_path, {**sizes, "mimi_config_name": "mimi.json"}))
+    for name in (config.moshi_name, config.mimi_name, config.tokenizer_name):
+        (tmp_path / name).touch()
+    began = time.monotonic()
+    tensors = expected_tensors(read_checkpoint(tmp_path))
+    assert time.monotonic() - began < 10
+    assert sum(math.prod(spec.shape) for specs in tensors.values() for spec in specs.values()) > 1e12
 
 
 def test_a_codec_reads_back(tmp_path: Path) -> None:
@@ -141,6 +185,7 @@ def test_a_codec_reads_back(tmp_path: Path) -> None:
         ("quantizer", {"n_q": 4}, "mimi.json: quantizer has n_q = 4; expected a whole number from 8 to 64"),
         ("quantizer", {"input_dimension": 3}, "mimi.json: quantizer has input_dimension = 3; expected 512"),
         ("transformer", {"num_heads": 7}, "mimi.json: transformer has num_heads = 7; expected a number of heads"),
+        ("transformer", {"context": 4001}, "mimi.json: transformer has context = 4001; expected a whole number from 1"),
         ("transformer", {"gating": "silu"}, "mimi.json: transformer has gating = silu; expected 'none'"),
     ],
 )
