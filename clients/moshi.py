@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -89,13 +90,21 @@ class _Hearing:
     text: str = ""
     audio: list[Samples] = field(default_factory=list)
     errors: list[WireError] = field(default_factory=list)
+    sounds: list[int] = field(default_factory=list)
+    """When each frame came that is no silence."""
     speech_ended: int | None = None
-    first_sound: int | None = None
-    last_sound: int = 0
+
+    @property
+    def first_sound(self) -> int | None:
+        """When the answer began: it may have before the recording's own silence was over."""
+        if self.speech_ended is None:
+            return None
+        index = bisect_left(self.sounds, self.speech_ended)
+        return self.sounds[index] if index < len(self.sounds) else None
 
     def left(self, quiet: float, now: int) -> float | None:
         """Seconds that are left of the `quiet` ones that end it all; None while there has been no answer."""
-        return None if self.first_sound is None else quiet - (now - self.last_sound) / NS
+        return None if self.first_sound is None else quiet - (now - self.sounds[-1]) / NS
 
     def receive(self, message: Message, now: int) -> None:
         match message:
@@ -105,9 +114,8 @@ class _Hearing:
                 self.errors.append(message)
             case Frame():
                 self.audio.append(message.audio)
-                if self.speech_ended is not None and np.abs(message.audio).max(initial=0) > _SOUND:
-                    self.first_sound = self.first_sound or now
-                    self.last_sound = now
+                if np.abs(message.audio).max(initial=0) > _SOUND:
+                    self.sounds.append(now)
 
 
 class MoshiClient:
@@ -218,10 +226,10 @@ class MoshiClient:
         async def listen() -> None:
             while (left := hearing.left(quiet, time.monotonic_ns())) is None or left > 0:
                 try:
-                    async with asyncio.timeout(left):
+                    async with asyncio.timeout(quiet if left is None else left):
                         message = await anext(self)
                 except TimeoutError:
-                    return
+                    continue  # a gateway sends nothing between replies: the recording may have ended meanwhile
                 except StopAsyncIteration:
                     raise DisconnectedError("the server said goodbye before it had answered", code=1000) from None
                 hearing.receive(message, time.monotonic_ns())

@@ -161,6 +161,25 @@ async def test_a_turn(query: ChatQuery) -> None:
     assert 0.3 * RATE < loud.sum() < 0.5 * RATE
 
 
+@pytest.mark.parametrize("silences", [True, False])
+async def test_an_answer_to_a_recording_that_ends_in_silence(silences: bool) -> None:
+    """It begins 0.1 s after the last word and is over before the recording is."""
+
+    async def reply(peer: Peer) -> None:
+        heard = 0
+        while True:
+            heard += len(await peer.hear())
+            if silences or 12_000 < heard < 24_000:
+                await peer.say(tone(0.04) if 12_000 < heard < 24_000 else np.zeros(960, np.float32))
+
+    recording = np.concatenate([tone(0.4), np.zeros(int(0.8 * RATE), np.float32)])
+    async with server(reply) as (url, _), MoshiClient.connect(url, query=PCM) as client:
+        async with asyncio.timeout(5):
+            turn = await client.turn(recording, quiet=0.3)
+    assert turn.wait is not None
+    assert 0.05 < turn.wait < 0.3
+
+
 async def test_frames_of_an_opus_stream_are_numbered_here() -> None:
     async def speak(peer: Peer) -> None:
         for _ in range(3):
