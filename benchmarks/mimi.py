@@ -16,6 +16,7 @@ from moshi.models.compression import MimiModel
 
 from models.mimi import MimiBatch
 from models.moshi.config import HEARD_CODEBOOKS, MimiConfig
+from models.moshi.lm import row_bytes
 from streaming.wire.moshi import FRAME_SAMPLES
 
 MEBIBYTE = 2**20
@@ -34,11 +35,12 @@ ON_CPU = Setting("cpu", (1, 2, 4, 8), 40)
 
 @dataclass(frozen=True)
 class Measured:
-    """Milliseconds, tick by tick, and the memory of a slot's streams in bytes."""
+    """Milliseconds, tick by tick and for a slot that begins anew, and the memory of a slot's streams in bytes."""
 
     encode: list[float]
     decode: list[float]
-    slot_bytes: float
+    reset: list[float]
+    slot_bytes: int
 
 
 def real_shape(device: str) -> MimiModel:
@@ -65,7 +67,12 @@ def measure(setting: Setting, slots: int) -> Measured:
         batch.decode(codes, everyone)
         encode.append((encoded - began) * 1000)
         decode.append((_now(setting.device) - encoded) * 1000)
-    return Measured(encode, decode, _stream_bytes(model) / slots)
+    reset = []
+    for tick in range(setting.ticks):
+        began = _now(setting.device)
+        batch.reset(torch.arange(slots) == tick % slots)
+        reset.append((_now(setting.device) - began) * 1000)
+    return Measured(encode, decode, reset, row_bytes(model.get_streaming_state(), slots))
 
 
 def table() -> str:
@@ -81,8 +88,8 @@ def table() -> str:
     return "\n".join(
         (
             f"| Mimi on {where}, slots | encode p50 / p95 / p99, ms | decode p50 / p95 / p99, ms "
-            "| both p99, ms | a slot's streams, MiB |",
-            "|---|---|---|---|---|",
+            "| both p99, ms | reset of a slot p50, ms | a slot's streams, MiB |",
+            "|---|---|---|---|---|---|",
             *rows,
         )
     )
@@ -92,7 +99,8 @@ def _row(slots: int, measured: Measured) -> str:
     both = np.add(measured.encode, measured.decode)
     return (
         f"| {slots} | {_percentiles(measured.encode)} | {_percentiles(measured.decode)} "
-        f"| {np.percentile(both, 99):.1f} | {measured.slot_bytes / MEBIBYTE:.1f} |"
+        f"| {np.percentile(both, 99):.1f} | {np.percentile(measured.reset, 50):.2f} "
+        f"| {measured.slot_bytes / MEBIBYTE:.1f} |"
     )
 
 
@@ -104,15 +112,6 @@ def _now(device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def _stream_bytes(model: MimiModel) -> int:
-    """The memory of all rows' streams: what the convolutions carry over, and the attentions' keys and values."""
-    tensors = []
-    for state in model.get_streaming_state().values():
-        held = [*vars(state).values(), getattr(getattr(state, "kv_cache", None), "cache", None)]
-        tensors += [tensor for tensor in held if isinstance(tensor, torch.Tensor)]
-    return sum(tensor.nbytes for tensor in {tensor.data_ptr(): tensor for tensor in tensors}.values())
 
 
 if __name__ == "__main__":

@@ -40,15 +40,24 @@ class _Half:
             if name.split(".")[0] in parts:
                 state.exec_mask = self.execute
                 self._states.append(state)
-        self.reset = CUDAGraphed(self._reset, disable=device.type != "cuda")
+        self._rows = torch.arange(slots, device=device)
+        self._wipe = CUDAGraphed(self._wipe_row, disable=device.type != "cuda")
 
-    def _reset(self, slots: torch.Tensor) -> None:
-        """Bring rows, bool of shape (B,), back to the start; nothing that they have taken in is left."""
+    def reset(self, slots: torch.Tensor) -> None:
+        """Bring rows, bool of shape (B,), back to the start; nothing that they have taken in is left.
+
+        Row by row: keys and values are nearly all of a state, and those of the other rows are not gone through.
+        """
+        for row in slots.nonzero():
+            self._wipe(row.to(self._rows.device))
+
+    def _wipe_row(self, row: torch.Tensor) -> None:
+        mask = self._rows == row
         for state in self._states:
-            state.reset(slots)
+            state.reset(mask)
             if isinstance(state, _MHAState) and state.kv_cache is not None:
                 # Old keys and values are masked, but 0 x NaN is NaN.
-                state.kv_cache.cache.masked_fill_(slots.view(1, -1, 1, 1, 1), 0.0)
+                state.kv_cache.cache.index_fill_(1, row, 0.0)
 
 
 class MimiBatch:
@@ -99,21 +108,21 @@ class MimiBatch:
         return audio[:, 0]
 
     def reset(self, slots: torch.Tensor) -> None:
-        """Bring rows, (B,) bool, back to the start, as for a new conversation."""
+        """Bring rows, (B,) bool on the host, back to the start, as for a new conversation."""
         self.reset_encoder(slots)
         self.reset_decoder(slots)
 
     @torch.no_grad()
     def reset_encoder(self, slots: torch.Tensor) -> None:
-        """Bring the encoder of rows, (B,) bool, back to the start. Raises ValueError for another shape."""
+        """Bring the encoder of rows, (B,) bool on the host, back to the start. Raises ValueError for another shape."""
         _check_shape("slots", slots, (self.slots,))
-        self._encoder.reset(slots.to(self._device))
+        self._encoder.reset(slots)
 
     @torch.no_grad()
     def reset_decoder(self, slots: torch.Tensor) -> None:
-        """Bring the decoder of rows, (B,) bool, back to the start. Raises ValueError for another shape."""
+        """Bring the decoder of rows, (B,) bool on the host, back to the start. Raises ValueError for another shape."""
         _check_shape("slots", slots, (self.slots,))
-        self._decoder.reset(slots.to(self._device))
+        self._decoder.reset(slots)
 
     def _warm_up(self) -> None:
         """Run until the graphs are captured: a first call compiles, a second one captures."""

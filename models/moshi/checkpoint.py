@@ -2,8 +2,8 @@
 
 A directory holds the language model's weights, Mimi's, a SentencePiece text tokenizer and, for models that can be
 given a voice, `voices/`. Weights are safetensors, with the names and shapes that Kyutai's published files have.
-`expected_tensors` says what those are; a file's header is checked against it before anything of it is loaded. Files
-that moshi's own fine-tuning has saved, with one tensor for each depth step, are taken as well.
+`expected_tensors` says what those are. Files that moshi's own fine-tuning has saved, with one tensor for each depth
+step, are taken as well. A file's header is checked before anything of it is loaded.
 """
 
 from __future__ import annotations
@@ -93,11 +93,20 @@ def read_checkpoint(directory: Path) -> Checkpoint:
 
 
 def expected_tensors(checkpoint: Checkpoint) -> dict[Path, dict[str, TensorSpec]]:
-    """By weights file, the tensors that it must hold: all of them, and no others."""
+    """By weights file, the tensors that a published one holds: all of them, and no others."""
     return {
         checkpoint.lm_weights: _specs(_lm_on_meta(checkpoint.lm, torch.bfloat16), _LM_TYPES),
         checkpoint.mimi_weights: _specs(_mimi_on_meta(checkpoint.mimi), _MIMI_TYPES),
     }
+
+
+def check_weights(checkpoint: Checkpoint) -> None:
+    """Check the headers of both weights files, before anything of either is loaded.
+
+    Raises EngineError where a file is not safetensors, or holds other tensors than the configuration's models.
+    """
+    _check_header(checkpoint.lm_weights, _lm_on_meta(checkpoint.lm, torch.bfloat16), _LM_TYPES)
+    _check_header(checkpoint.mimi_weights, _mimi_on_meta(checkpoint.mimi), _MIMI_TYPES)
 
 
 def published_shapes(model: torch.nn.Module, *, split: bool = False) -> dict[str, tuple[int, ...]]:
@@ -127,7 +136,7 @@ def load_lm(
     transformer only the first `heard_codebooks` steps are loaded: a later step feeds no earlier one, so the codes of
     those kept stay what they are; the user's own codes, which PersonaPlex predicts too, are never heard.
 
-    Raises EngineError where the file is not safetensors, or holds other tensors than `expected_tensors` says.
+    Raises EngineError where the file is not safetensors, or holds other tensors than the model's.
     """
     device = torch.device(device)
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
@@ -145,7 +154,7 @@ def load_lm(
 def load_mimi(checkpoint: Checkpoint, device: torch.device | str) -> MimiModel:
     """The codec, in float32, with the codebooks that the language model hears and speaks.
 
-    Raises EngineError where the file is not safetensors, or holds other tensors than `expected_tensors` says.
+    Raises EngineError where the file is not safetensors, or holds other tensors than the model's.
     """
     model = _mimi_on_meta(checkpoint.mimi)
     device = torch.device(device)
@@ -199,6 +208,13 @@ def _specs(model: torch.nn.Module, dtypes: frozenset[str], *, split: bool = Fals
     return {name: TensorSpec(shape, dtypes) for name, shape in published_shapes(model, split=split).items()}
 
 
+def _check_header(path: Path, model: torch.nn.Module, dtypes: frozenset[str]) -> bool:
+    """Check that a file holds the tensors of `model`; whether they are split, as moshi itself saves them."""
+    split = any(_STACKED.fullmatch(name) for name in read_header(path).tensors)
+    check(path, _specs(model, dtypes, split=split))
+    return split
+
+
 def _load_weights(
     model: torch.nn.Module,
     path: Path,
@@ -213,8 +229,7 @@ def _load_weights(
     The header is checked first. The file is memory-mapped, and where the model has the first of a tensor's rows only,
     no more than those are read.
     """
-    split = any(_STACKED.fullmatch(name) for name in read_header(path).tensors)
-    check(path, _specs(stored, dtypes, split=split))
+    split = _check_header(path, stored, dtypes)
     state: dict[str, Any] = {}
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:

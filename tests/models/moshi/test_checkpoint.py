@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from models.moshi.checkpoint import (
     Checkpoint,
+    check_weights,
     expected_tensors,
     load_lm,
     load_mimi,
@@ -221,6 +223,7 @@ def test_a_file_that_moshi_has_saved_is_taken_as_well(changed: Callable[..., Pat
 
     directory = changed(lm=replace)
     assert "depformer.layers.0.self_attn.in_projs.15.weight" in load_file(directory / loaders.MOSHI_NAME)
+    check_weights(read_checkpoint(directory))
     expected = load_lm(read_checkpoint(tiny_personaplex), device="cpu").state_dict()
     found = load_lm(read_checkpoint(directory), device="cpu").state_dict()
     assert found.keys() == expected.keys()
@@ -264,14 +267,18 @@ def test_other_weights_are_refused_by_name(
     changed: Callable[..., Path], edit: Callable[[Tensors], Any], message: str
 ) -> None:
     checkpoint = read_checkpoint(changed(lm=edit))
-    with pytest.raises(EngineError, match=message):
-        load_lm(checkpoint, device="cpu")
+    for load in (check_weights, partial(load_lm, device="cpu")):
+        with pytest.raises(EngineError, match=message):
+            load(checkpoint)
 
 
 def test_another_codec_is_refused_by_name(changed: Callable[..., Path]) -> None:
     checkpoint = read_checkpoint(changed(mimi=drop("downsample.conv.conv.conv.weight")))
-    with pytest.raises(EngineError, match=r"checkpoint125.safetensors: .* missing: downsample.conv.conv.conv.weight"):
-        load_mimi(checkpoint, "cpu")
+    for load in (check_weights, partial(load_mimi, device="cpu")):
+        with pytest.raises(
+            EngineError, match=r"checkpoint125.safetensors: .* missing: downsample.conv.conv.conv.weight"
+        ):
+            load(checkpoint)
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:-100], lambda data: b"\x80\x04" + data, lambda data: b""])
