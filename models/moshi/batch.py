@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +26,10 @@ from models.mimi import MimiBatch, codes_of
 from models.moshi.captions import Captions
 from models.moshi.checkpoint import Checkpoint, expected_tensors, load_lm, load_mimi, load_tokenizer, read_checkpoint
 from models.moshi.lm import SlotLm, TakenIn, row_bytes
+from models.moshi.memory import check_room, frame_bytes, free_bytes, memory_named
 from models.moshi.prefill import CHUNK, Prefill, most_prompt_frames
 from models.moshi.prompt import PERSONAPLEX_TONES, Frames, Tones, prompt_frames, sine_wave, tagged
-from models.moshi.sampling import check_sampling
+from models.moshi.sampling import MOST_TOP_K, check_sampling
 from models.moshi.staging import Inbox, Outbox, Row, Stopwatch
 from models.moshi.voices import load_voices
 from models.worker.batch import FrameOut, SlotOptions, Step
@@ -108,14 +108,13 @@ class MoshiBatch:
 
     def load(self) -> None:
         """See `DuplexBatch.load`; takes CUDA's graphs as well. Raises EngineError."""
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise EngineError("there is no CUDA device; expected one, or device cpu", code="no_device")
+        _use(self._device)
         if self._window is not None and not 1 <= self._window <= _LONGEST_WINDOW:
             raise EngineError(f"window is {self._window}; expected 1 to {_LONGEST_WINDOW} frames", code="invalid_value")
         checkpoint = read_checkpoint(self._directory)
         for path, expected in expected_tensors(checkpoint).items():
             check(path, expected)
-        with _memory_named(f"the weights of {self._directory.name}"):
+        with memory_named(f"the weights of {self._directory.name}"):
             lm = load_lm(checkpoint, device=self._device, dtype=self._dtype, window=self._window)
             mimi = load_mimi(checkpoint, self._device)
         self.load_models(checkpoint, lm=lm, mimi=mimi, tokenizer=load_tokenizer(checkpoint))
@@ -124,7 +123,7 @@ class MoshiBatch:
         """What `load` does once the weights are in memory."""
         if self._slots < 1:
             raise EngineError(f"slots is {self._slots}; expected at least 1", code="invalid_value")
-        with _memory_named(f"{self._slots} slots with a window of {lm.context} frames"):
+        with memory_named(f"{self._slots} slots with a window of {lm.context} frames"):
             self._model = _Model(checkpoint, lm, mimi, tokenizer, slots=self._slots, prompt_bytes=self._prompt_bytes)
             self._model.warm_up()
         _log.info("loaded %s: %.1f MB a session", self.info.model, self.bytes_per_session / 1e6)
@@ -136,9 +135,8 @@ class MoshiBatch:
         model = self._loaded
         check_sampling(options)
         frames = model.prompt(options)
+        conversation = self._conversations[slot] = _Conversation(captions=model.captions(), prompt=None)
         model.lm.join(slot, options)
-        conversation = _Conversation(captions=model.captions(), prompt=None)
-        self._conversations[slot] = conversation
         if frames is None:
             return
         key = hashlib.sha256(frames.tobytes()).digest()
@@ -150,8 +148,8 @@ class MoshiBatch:
 
     def leave(self, slot: int) -> None:
         """See `DuplexBatch.leave`."""
-        conversation = self._conversations.pop(slot)
-        key = conversation.prompt
+        conversation = self._conversations.pop(slot, None)
+        key = conversation.prompt if conversation else None
         if key is not None and all(other.prompt != key for other in self._conversations.values()):
             self._loaded.prefill.withdraw(key)
         self._loaded.empty(slot)
@@ -213,6 +211,8 @@ class _Model:
     ) -> None:
         device = lm.device
         self.checkpoint = checkpoint
+        if max(checkpoint.sampling.text_top_k, checkpoint.sampling.audio_top_k) > MOST_TOP_K:
+            raise EngineError(f"lm_gen_config has a top_k above {MOST_TOP_K}", code="invalid_config")
         self._tokenizer = tokenizer
         self._padding = frozenset((lm.text_padding_token_id, lm.end_of_text_padding_id))
         self._persona = checkpoint.model_type == "personaplex"
@@ -224,10 +224,14 @@ class _Model:
             )
         self.voices = load_voices(checkpoint.voices if self._persona else None, partial(codes_of, mimi))
         self._tones = _tones(mimi) if self._persona else PERSONAPLEX_TONES
-        self.lm = SlotLm(lm, slots=slots)
-        self.prefill = Prefill(lm, cache_bytes=prompt_bytes)
         self.mimi = MimiBatch(mimi, slots)
-        self.state_bytes = self.lm.state_bytes + row_bytes(mimi.get_streaming_state(), slots)
+        mimi_bytes = row_bytes(mimi.get_streaming_state(), slots)
+        check_room(
+            free_bytes(device), slots=slots, window=lm.context, per_frame=frame_bytes(lm), per_slot=mimi_bytes
+        )
+        self.lm = SlotLm(lm, slots=slots, sampling=checkpoint.sampling)
+        self.prefill = Prefill(lm, cache_bytes=prompt_bytes)
+        self.state_bytes = self.lm.state_bytes + mimi_bytes
         self._inbox = Inbox(slots, device)
         self.outbox = Outbox(slots, device)
         self._stopwatch = Stopwatch(device, parts=3)
@@ -242,6 +246,8 @@ class _Model:
             self.tick(silence, list(everybody) if tick else [])
         for slot in everybody:
             self.empty(slot)
+        if (free := free_bytes(self.lm.device)) is not None:
+            self.prefill.keep_at_most(free // 2)  # a prompt that is kept must not take what a tick needs
 
     def captions(self) -> Captions:
         return Captions(self._tokenizer, self._padding)
@@ -308,13 +314,16 @@ def _device(name: str) -> torch.device:
     return device
 
 
-@contextmanager
-def _memory_named(what: str) -> Iterator[None]:
-    """Raises EngineError where the device has no room for `what`."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise EngineError(f"the device has no memory for {what}", code="out_of_memory") from error
+def _use(device: torch.device) -> None:
+    """Make it this thread's own: events, streams and graphs belong to whichever that is."""
+    if device.type != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise EngineError("there is no CUDA device; expected one, or device cpu", code="no_device")
+    if device.index is not None:
+        if device.index >= torch.cuda.device_count():
+            raise EngineError(f"there is no device {device}; there are {torch.cuda.device_count()}", code="no_device")
+        torch.cuda.set_device(device)
 
 
 def _tones(mimi: Any) -> Tones:

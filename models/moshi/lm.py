@@ -21,7 +21,8 @@ from moshi.models.lm import LMGen, LMModel
 from moshi.utils.compile import CUDAGraphed, no_compile
 from torch import Tensor
 
-from models.moshi.sampling import sample, seed_to_int64, uniforms
+from models.moshi.config import Sampling
+from models.moshi.sampling import resolve, sample, seed_to_int64, uniforms
 from models.worker.batch import SlotOptions
 
 FREE = -1
@@ -57,7 +58,9 @@ class SlotLm:
     Its attention reaches back `lm.context` frames; a call may be longer than that, by any length.
     """
 
-    def __init__(self, lm: LMModel, *, slots: int) -> None:
+    def __init__(self, lm: LMModel, *, slots: int, sampling: Sampling | None = None) -> None:
+        """`sampling` is what conversations have that do not say otherwise, by default Moshi's own."""
+        self._defaults = sampling or Sampling()
         lm.requires_grad_(False)
         self.lm = lm
         self.slots = slots
@@ -99,8 +102,9 @@ class SlotLm:
     def join(self, slot: int, options: SlotOptions) -> None:
         """Begin a conversation in a slot that `leave` has emptied, or that nobody has used."""
         self._seed[slot] = seed_to_int64(options.seed)
+        chosen = resolve(options, self._defaults)
         for kind, (temperature, top_k) in enumerate(
-            ((options.text_temperature, options.text_top_k), (options.audio_temperature, options.audio_top_k))
+            ((chosen.text_temperature, chosen.text_top_k), (chosen.audio_temperature, chosen.audio_top_k))
         ):
             self._temperature[slot, kind] = temperature
             self._top_k[slot, kind] = top_k

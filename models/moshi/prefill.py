@@ -58,6 +58,10 @@ class Prefill:
                 self._reset()
                 self._forward(columns)
 
+    def keep_at_most(self, nbytes: int) -> None:
+        """Keep fewer prompts than was said first, where this is less."""
+        self._cache_bytes = min(self._cache_bytes, nbytes)
+
     def find(self, key: bytes) -> TakenIn | None:
         """The prompt, if it has been taken in and is still kept."""
         if (taken := self._kept.get(key)) is not None:

@@ -8,9 +8,12 @@ token depends on its own logits, seed and position, and on nothing else in the b
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import torch
 from torch import Tensor
 
+from models.moshi.config import Sampling
 from models.worker.batch import SlotOptions
 from streaming.errors import PeerError
 
@@ -34,16 +37,25 @@ _MIX_2 = _signed(0x94D049BB133111EB)
 
 
 def check_sampling(options: SlotOptions) -> None:
-    """Raises PeerError naming the first of the sampling options that cannot be taken."""
+    """Raises PeerError naming the first of the sampling options that cannot be taken. None can be: see `resolve`."""
     for name in ("text_temperature", "audio_temperature"):
         value = getattr(options, name)
+        if value is None:
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= HIGHEST_TEMPERATURE:
             raise _bad(name, value, f"a number from 0 to {HIGHEST_TEMPERATURE:g}")
     for name in ("text_top_k", "audio_top_k"):
-        if not _is_whole(value := getattr(options, name)) or not 0 <= value <= MOST_TOP_K:
+        value = getattr(options, name)
+        if value is not None and not (_is_whole(value) and 0 <= value <= MOST_TOP_K):
             raise _bad(name, value, f"a whole number from 0 (all) to {MOST_TOP_K}")
     if not _is_whole(options.seed) or not 0 <= options.seed <= _MASK_64:
         raise _bad("seed", options.seed, "a whole number from 0 to 2**64 - 1")
+
+
+def resolve(options: SlotOptions, defaults: Sampling) -> Sampling:
+    """The sampling options, and the checkpoint's `defaults` where there are none."""
+    given = {field.name: getattr(options, field.name) for field in fields(Sampling)}
+    return replace(defaults, **{name: value for name, value in given.items() if value is not None})
 
 
 def _is_whole(value: object) -> bool:

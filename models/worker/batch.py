@@ -18,17 +18,18 @@ from streaming.wire.moshi import Codes
 class SlotOptions:
     """How one conversation is to be held.
 
-    `instructions` and `voice` are the persona, empty for the model's own. Sampling: a temperature of 0 takes the
-    likeliest; `top_k` 0 leaves all. A session's tokens depend on its own `seed` and on what it heard, only.
+    `instructions` and `voice` are the persona, empty for the model's own. Sampling: None is the model's own default, a
+    temperature of 0 takes the likeliest, `top_k` 0 leaves all. A session's tokens depend on its own `seed` and on what
+    it heard, only.
     """
 
     instructions: str = ""
     voice: str = ""
     seed: int = 0
-    text_temperature: float = 0.7
-    text_top_k: int = 25
-    audio_temperature: float = 0.8
-    audio_top_k: int = 250
+    text_temperature: float | None = None
+    text_top_k: int | None = None
+    audio_temperature: float | None = None
+    audio_top_k: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

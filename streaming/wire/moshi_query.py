@@ -1,6 +1,6 @@
 """What a client asks for in the query of Moshi's `/api/chat`.
 
-Names and defaults are those of the stock page and server of kyutai-labs/moshi; `text_prompt` and `voice_prompt` are
+Names are those of the stock page and server of kyutai-labs/moshi; `text_prompt` and `voice_prompt` are
 PersonaPlex's; `audio` and `codes` are Muse's (`docs/protocols/worker.md`).
 """
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar, cast, get_args
+from typing import Literal, cast, get_args
 
 from streaming.errors import PeerError
 
-T = TypeVar("T", int, None)
 AudioCoding = Literal["opus", "pcm"]
 
 MOST_TEMPERATURE = 100.0
@@ -37,12 +36,12 @@ _SHOWN = 60  # characters of a refused value that an error message repeats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatQuery:
-    """How a conversation is wanted. A seed of None is the server's choice; an empty prompt is the model's own."""
+    """How a conversation is wanted. None, and an empty prompt, leave the choice to the server and its model."""
 
-    text_temperature: float = 0.7
-    text_top_k: int = 25
-    audio_temperature: float = 0.8
-    audio_top_k: int = 250
+    text_temperature: float | None = None
+    text_top_k: int | None = None
+    audio_temperature: float | None = None
+    audio_top_k: int | None = None
     text_seed: int | None = None
     audio_seed: int | None = None
     text_prompt: str = ""
@@ -56,12 +55,11 @@ def read_query(query: Mapping[str, str]) -> ChatQuery:
 
     Raises PeerError `invalid_value` whose `param` is the parameter that cannot be taken.
     """
-    default = ChatQuery()
     return ChatQuery(
-        text_temperature=_number(query, "text_temperature", default.text_temperature),
-        text_top_k=_integer(query, "text_topk", MOST_TOP_K, default.text_top_k),
-        audio_temperature=_number(query, "audio_temperature", default.audio_temperature),
-        audio_top_k=_integer(query, "audio_topk", MOST_TOP_K, default.audio_top_k),
+        text_temperature=_number(query, "text_temperature"),
+        text_top_k=_integer(query, "text_topk", MOST_TOP_K),
+        audio_temperature=_number(query, "audio_temperature"),
+        audio_top_k=_integer(query, "audio_topk", MOST_TOP_K),
         text_seed=_seed(query, "text_seed"),
         audio_seed=_seed(query, "audio_seed"),
         text_prompt=query.get("text_prompt", ""),
@@ -82,10 +80,10 @@ def write_query(query: ChatQuery) -> dict[str, str]:
     return {name: "1" if value is True else str(value) for name, value in values.items()}
 
 
-def _number(query: Mapping[str, str], name: str, default: float) -> float:
+def _number(query: Mapping[str, str], name: str) -> float | None:
     text = query.get(name)
     if text is None:
-        return default
+        return None
     try:
         number = float(text)
     except ValueError:
@@ -95,10 +93,10 @@ def _number(query: Mapping[str, str], name: str, default: float) -> float:
     return number
 
 
-def _integer(query: Mapping[str, str], name: str, most: int, default: T) -> int | T:
+def _integer(query: Mapping[str, str], name: str, most: int) -> int | None:
     text = query.get(name)
     if text is None:
-        return default
+        return None
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
     if not 0 <= number <= most:
         raise _refused(name, f"an integer from 0 to {most}", text)
@@ -107,7 +105,7 @@ def _integer(query: Mapping[str, str], name: str, most: int, default: T) -> int 
 
 def _seed(query: Mapping[str, str], name: str) -> int | None:
     """Nobody chose one: it is absent, empty, or -1."""
-    return None if query.get(name, "") in ("", "-1") else _integer(query, name, MOST_SEED, None)
+    return None if query.get(name, "") in ("", "-1") else _integer(query, name, MOST_SEED)
 
 
 def _choice(query: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -394,3 +396,71 @@ def test_a_missing_directory_and_a_missing_gpu_are_named(tmp_path: Path) -> None
     if not torch.cuda.is_available():
         with pytest.raises(EngineError, match="there is no CUDA device"):
             MoshiBatch(tmp_path, slots=1).load()
+
+
+def with_config(directory: Path, copy: Path, **values: Any) -> Path:
+    """A copy of the checkpoint whose configuration says this too."""
+    shutil.copytree(directory, copy)
+    path = copy / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    return copy
+
+
+def test_a_checkpoints_own_sampling_is_what_a_session_gets_that_asks_for_none(tiny_moshi: Path, tmp_path: Path) -> None:
+    own = {"temp": 0.0, "temp_text": 0.0, "top_k": 3, "top_k_text": 2}
+    with loaded(with_config(tiny_moshi, tmp_path / "own", lm_gen_config=own), 2) as batch:
+        audio = recording(9, 12)
+        batch.join(0, SlotOptions(seed=1))
+        batch.join(1, replace(GREEDY, seed=2))
+        steps = [batch.step({0: frame, 1: frame}).frames for frame in audio]
+        assert_same([step[0] for step in steps], [step[1] for step in steps])
+        for slot in (0, 1):
+            batch.leave(slot)
+        batch.join(0, SlotOptions(seed=1, audio_temperature=1.0, audio_top_k=0))
+        said = converse(batch, 0, audio)
+        assert any(one.own.tolist() != step[0].own.tolist() for one, step in zip(said, steps, strict=True))
+
+
+def test_a_checkpoints_sampling_that_cannot_be_done_is_said_at_load(tiny_moshi: Path, tmp_path: Path) -> None:
+    directory = with_config(tiny_moshi, tmp_path / "many", lm_gen_config={"top_k": 257})
+    with pytest.raises(EngineError, match="lm_gen_config has a top_k above 256"):
+        MoshiBatch(directory, slots=1, device="cpu").load()
+
+
+def test_a_slot_whose_join_broke_halfway_can_be_left_and_used(
+    persona: MoshiBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    audio = recording(10, 8)
+    persona.join(1, SAMPLED)
+    prepare(persona)
+    alone = converse(persona, 1, audio)
+    persona.leave(1)
+    model: Any = persona._loaded
+    for part, name in ((model, "prompt"), (model.lm, "join"), (model.prefill, "ask")):
+        with monkeypatch.context() as patch:
+            patch.setattr(part, name, broken)
+            with pytest.raises(MemoryError):
+                persona.join(1, replace(SAMPLED, instructions=f"You are {name}."))
+        persona.leave(1)
+    persona.join(1, SAMPLED)
+    prepare(persona)
+    assert_same(converse(persona, 1, audio), alone)
+    persona.leave(1)
+
+
+@pytest.mark.parametrize(("device", "used"), [("cuda", []), ("cuda:1", ["cuda:1"])])
+def test_a_device_that_is_named_is_the_threads_own(
+    tiny_moshi: Path, monkeypatch: pytest.MonkeyPatch, device: str, used: list[str]
+) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda which: chosen.append(str(which)))
+    with pytest.raises(Exception):  # noqa: B017, PT011 there is no CUDA here
+        MoshiBatch(tiny_moshi, slots=1, device=device).load()
+    assert chosen == used
+    with pytest.raises(EngineError, match="there is no device cuda:2; there are 2"):
+        MoshiBatch(tiny_moshi, slots=1, device="cuda:2").load()

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.moshi.sampling import MOST_TOP_K, check_sampling, sample, seed_to_int64, uniforms
+from models.moshi.config import Sampling
+from models.moshi.sampling import MOST_TOP_K, check_sampling, resolve, sample, seed_to_int64, uniforms
 from models.worker.batch import SlotOptions
 from streaming.errors import PeerError
 
@@ -155,3 +156,15 @@ def test_bad_options_are_refused_by_name(name: str, value: object) -> None:
 def test_the_ends_of_what_is_allowed_are_taken() -> None:
     check_sampling(SlotOptions(seed=0, text_temperature=0, text_top_k=0, audio_temperature=10, audio_top_k=MOST_TOP_K))
     check_sampling(SlotOptions(seed=2**64 - 1, text_temperature=1))
+
+
+def test_what_nobody_chose_is_the_models_own() -> None:
+    own = Sampling(text_temperature=0.1, text_top_k=2, audio_temperature=0.3, audio_top_k=4)
+    check_sampling(SlotOptions())
+    assert resolve(SlotOptions(), own) == own
+    assert resolve(SlotOptions(text_temperature=0, audio_top_k=0), own) == replace(
+        own, text_temperature=0, audio_top_k=0
+    )
+    assert resolve(SlotOptions(), Sampling()) == Sampling(
+        text_temperature=0.7, text_top_k=25, audio_temperature=0.8, audio_top_k=250
+    )

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
+from models.worker.batch import SlotOptions
 from models.worker.opening import Opening
 from streaming.errors import PeerError
 
@@ -19,6 +22,7 @@ def test_the_address_of_moshis_own_page() -> None:
 def test_what_the_gateway_asks_for() -> None:
     opening = Opening.parse("audio=pcm&codes=1")
     assert (opening.audio, opening.codes) == ("pcm", True)
+    assert replace(opening.options, seed=0) == SlotOptions()  # the model's own
 
 
 def test_the_audios_seed_stands_in_for_the_texts() -> None:

@@ -25,7 +25,14 @@ def test_nothing_is_asked_for() -> None:
 
 
 def test_what_the_stock_page_asks_for() -> None:
-    assert read_query(STOCK) == ChatQuery(text_seed=123456, audio_seed=654321)
+    assert read_query(STOCK) == ChatQuery(
+        text_temperature=0.7,
+        text_top_k=25,
+        audio_temperature=0.8,
+        audio_top_k=250,
+        text_seed=123456,
+        audio_seed=654321,
+    )
 
 
 def test_everything() -> None:
@@ -91,10 +98,10 @@ def test_a_choice_that_is_not_offered(name: str, value: str) -> None:
 @given(
     st.builds(
         ChatQuery,
-        text_temperature=st.floats(0, 100),
-        text_top_k=st.integers(0, 1_000_000),
-        audio_temperature=st.floats(0, 100),
-        audio_top_k=st.integers(0, 1_000_000),
+        text_temperature=st.none() | st.floats(0, 100),
+        text_top_k=st.none() | st.integers(0, 1_000_000),
+        audio_temperature=st.none() | st.floats(0, 100),
+        audio_top_k=st.none() | st.integers(0, 1_000_000),
         text_seed=st.none() | st.integers(0, 2**63 - 1),
         audio_seed=st.none() | st.integers(0, 2**63 - 1),
         text_prompt=st.text(max_size=20),
