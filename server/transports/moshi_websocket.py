@@ -97,8 +97,6 @@ class MoshiConnection:
             case events.AudioTranscriptDelta() | events.TextDelta():
                 self._put(Text(text=event.delta))
                 self._words_said = True
-            case events.AudioDone():
-                self._put_all(self._voice.pause())
             case events.ResponseCreated() if self._words_said:
                 self._put(Text(text=" "))  # the words of two replies do not run together
                 self._words_said = False

@@ -181,3 +181,13 @@ async def test_ten_minutes_of_audio_are_refused_by_their_header() -> None:
         assert caught.value.code == "container_failed"
         async with asyncio.timeout(5):
             await container.requests[0].left.wait()
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 500 x", b"HTTP/1.1 404 x", b"HTTP/1.1 200 OK\r\nContent-Encoding: br"])
+async def test_who_answers_what_is_not_read_is_hung_up_on(head: bytes) -> None:
+    container = FakeContainer(v2v=saying(head + b"\r\nContent-Length: 100000\r\n\r\n", then_hang=True))
+    async with client_of(container) as client:
+        with pytest.raises(EngineError):
+            await ask(client)
+        async with asyncio.timeout(5):
+            await container.asked("v2v")[0].left.wait()

@@ -5,22 +5,23 @@ import contextlib
 import json
 import struct
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from fastapi import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin
 
 from server.auth import AccessPolicy
-from server.transports.moshi_websocket import MOST_BYTES, STOCK_LEAD
-from server.transports.websocket import WebSocketLimits
+from server.metrics import Metrics
+from server.transports.moshi_websocket import MOST_BYTES, STOCK_LEAD, STOCK_SEND_BUFFER, MoshiConnection
+from server.transports.websocket import MessageSocket, WebSocketLimits
 from streaming.client_events import AppendAudio, UpdateSession
 from streaming.engine import FrameTimes, StartReply
 from streaming.opus import OpusDecoder, OpusEncoder
 from streaming.server_events import (
-    AudioDone,
     AudioTranscriptDelta,
     ErrorDetail,
     Response,
@@ -46,6 +47,7 @@ from streaming.wire.moshi import (
     decode,
     encode,
 )
+from streaming.wire.moshi_query import ChatQuery
 from tests.server.conftest import Running, Serve
 from tests.server.fakes import FakeEngine, FakeSession, audio_delta, fake_gateway
 from tests.server.transports.test_openai_websocket import closed_with, refused, until
@@ -141,12 +143,11 @@ async def test_a_reply_s_audio_and_words(serve: Serve) -> None:
 async def test_a_reply_as_opus(serve: Serve, whole: bool) -> None:
     talk = Talk()
     done = ResponseDone(response=Response(id="r", status="completed"))
-    over = AudioDone(response_id="r", item_id="i", output_index=0, content_index=0)
     audio = [audio_delta(PCM16)] * 10 + ([] if whole else [audio_delta(PCM16[:200])])
     async with serve(talk.gateway) as server, connect(url(server)) as client:
         await greeted(client)
         await until(lambda: bool(talk.sessions))
-        talk.sessions[-1].outputs.extend([*audio, over, done])
+        talk.sessions[-1].outputs.extend([*audio, done])
         await client.send(encode(OggOpus(data=OpusEncoder().push(TONE))))
         decoder = OpusDecoder()
         samples = 0
@@ -419,6 +420,48 @@ async def test_a_flood_of_nothing_holds_nobody_up(serve: Serve, payload: bytes) 
         assert len(waits) > 10
         assert sorted(waits)[len(waits) // 2] < 0.1
         flooding.transport.abort()
+
+
+async def test_messages_that_are_no_events_take_turns_with_other_work() -> None:
+    """Even where all of them have come, so that no read has to wait."""
+
+    class Flood:
+        left = 100
+
+        async def receive(self) -> bytes:
+            self.left -= 1
+            return encode(Ping()) if self.left else encode(Pcm(audio=TONE))
+
+    turns = 0
+
+    async def work() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    worker = asyncio.create_task(work())
+    connection = MoshiConnection(cast(MessageSocket, Flood()), ChatQuery(audio="pcm"), metrics=Metrics())
+    assert isinstance(await connection.receive(), AppendAudio)
+    worker.cancel()
+    assert turns >= 99
+
+
+@pytest.mark.parametrize(("query", "most"), [("", STOCK_SEND_BUFFER), ("audio=pcm", WebSocketLimits().send_buffer)])
+async def test_seconds_of_audio_may_wait_for_a_client_in_either_coding(
+    serve: Serve, query: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[int] = []
+
+    class Noted(MessageSocket):
+        def __init__(self, socket: WebSocket, *, limits: WebSocketLimits, **rest: Any) -> None:
+            bounds.append(limits.send_buffer)
+            super().__init__(socket, limits=limits, **rest)
+
+    monkeypatch.setattr("server.transports.moshi_websocket.MessageSocket", Noted)
+    async with serve(fake_gateway()) as server, connect(url(server, query)) as client:
+        await greeted(client)
+    assert bounds == [most]
 
 
 async def test_draining_ends_it_with_1012(serve: Serve) -> None:
