@@ -10,7 +10,7 @@ import base64
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,28 +49,25 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture
-def worker(checkpoint: Path) -> Iterator[RunningWorker]:
+def moshi_worker(checkpoint: Path) -> AbstractContextManager[RunningWorker]:
     # A machine that is busy with other tests is late; what is tested here is not how late.
-    options = (
-        "--engine",
-        "moshi",
-        "--model",
-        str(checkpoint),
-        "--slots",
-        "3",
-        "--device",
-        "cpu",
-        "--late-ms",
-        "1000000",
-    )
-    with running_worker(*options, python=str(WORKER_PYTHON)) as worker:
+    options = ("--model", str(checkpoint), "--slots", "3", "--device", "cpu", "--late-ms", "1000000")
+    return running_worker("--engine", "moshi", *options, python=str(WORKER_PYTHON))
+
+
+def gateway_to(worker: RunningWorker) -> AbstractContextManager[RunningServer]:
+    return running_server(worker.url, {"MUSE_DETECTORS": "loudness"})
+
+
+@pytest.fixture(scope="module")
+def worker(checkpoint: Path) -> Iterator[RunningWorker]:
+    with moshi_worker(checkpoint) as worker:
         yield worker
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def gateway(worker: RunningWorker) -> Iterator[RunningServer]:
-    with running_server(worker.url, {"MUSE_DETECTORS": "loudness"}) as server:
+    with gateway_to(worker) as server:
         yield server
 
 
@@ -169,21 +166,20 @@ async def test_a_moshi_client_talks_to_the_gateway_and_to_the_worker(
             await asyncio.gather(talk, return_exceptions=True)
 
 
-async def test_a_worker_killed_in_mid_call_is_told_within_a_second_and_the_gateway_lives(
-    gateway: RunningServer, worker: RunningWorker
-) -> None:
-    client = AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="any")
-    async with client, client.realtime.connect(model="auto") as connection, speaking(connection):
-        await until(connection, "response.output_audio.delta")
-        worker.process.kill()
-        killed = time.monotonic()
-        lost = (await until(connection, "error")).error
-        assert time.monotonic() - killed < 1
-        assert lost.code == "engine_lost"
-    async with httpx.AsyncClient(base_url=gateway.url) as http:
-        assert (await http.get("/healthz")).status_code == 200
-    with pytest.raises(websockets.InvalidStatus, match="503"):
-        await client.realtime.connect(model="auto").enter()
+async def test_a_worker_killed_in_mid_call_is_told_within_a_second_and_the_gateway_lives(checkpoint: Path) -> None:
+    with moshi_worker(checkpoint) as worker, gateway_to(worker) as gateway:
+        client = AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="any")
+        async with client, client.realtime.connect(model="auto") as connection, speaking(connection):
+            await until(connection, "response.output_audio.delta")
+            worker.process.kill()
+            killed = time.monotonic()
+            lost = (await until(connection, "error")).error
+            assert time.monotonic() - killed < 1
+            assert lost.code == "engine_lost"
+        async with httpx.AsyncClient(base_url=gateway.url) as http:
+            assert (await http.get("/healthz")).status_code == 200
+        with pytest.raises(websockets.InvalidStatus, match="503"):
+            await client.realtime.connect(model="auto").enter()
 
 
 async def test_one_call_too_many_is_refused_and_a_call_that_ends_makes_room(
@@ -192,15 +188,17 @@ async def test_one_call_too_many_is_refused_and_a_call_that_ends_makes_room(
     url = f"{gateway.url.replace('http', 'ws', 1)}/api/chat"
     health = worker.url.replace("ws", "http", 1) + "/health"
 
-    async def is_free() -> None:
-        while (await http.get(health)).json()["free"] == 0:  # noqa: ASYNC110 another process frees it
+    async def has_free(slots: int) -> None:
+        while (await http.get(health)).json()["free"] < slots:  # noqa: ASYNC110 another process frees them
             await asyncio.sleep(0.05)
 
+    async with httpx.AsyncClient() as http:
+        await asyncio.wait_for(has_free(3), PATIENCE)
     async with httpx.AsyncClient() as http, MoshiClient.connect(url), MoshiClient.connect(url):
         async with MoshiClient.connect(url):
             assert (await http.get(health)).json()["free"] == 0
             with pytest.raises(RefusedError, match="all slots are taken"):
                 await MoshiClient.connect(url).__aenter__()
-        await asyncio.wait_for(is_free(), PATIENCE)
+        await asyncio.wait_for(has_free(1), PATIENCE)
         async with MoshiClient.connect(url):
             pass
