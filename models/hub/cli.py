@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace, settings: HubSettings) -> None:
             ref = LocalRef(directory=options.directory, sha256=sha256)
             _show(resolve(ref, settings=settings, hotkey=options.hotkey))
         case _:
-            with _bars() as report:
+            with progress_bars() as report:
                 snapshot = resolve(options.ref, settings=settings, hotkey=options.hotkey, report=report)
             _show(snapshot)
 
@@ -69,7 +69,7 @@ def _show(snapshot: Snapshot) -> None:
 
 
 @contextmanager
-def _bars() -> Iterator[Report]:
+def progress_bars() -> Iterator[Report]:
     """One bar for each file, where there is a terminal to draw it on."""
     from huggingface_hub.utils.tqdm import tqdm
 

@@ -20,32 +20,49 @@ from streaming.wire.moshi import FRAME_SAMPLES, RATE
 
 _FRAME_MS = 80.0
 _NS_PER_MS = 1e6
-_SETTINGS = SlotOptions()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What `run` takes."""
-    parser.add_argument("--model", required=True, metavar="REF", help="namespace/name@<commit>, or a directory")
-    parser.add_argument("--in", required=True, type=Path, dest="question", metavar="FILE", help="what the model hears")
+    parser.description = (
+        "Plays a recording to a speech model, prints the words that it says, writes its voice to a file of the same "
+        "length, and tells how long each frame of 80 ms took. Without a GPU a tiny model shows that all is in place: "
+        "`python -m models tiny DIR`, then --model DIR."
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="REF", help="namespace/name, best with @<commit>; or a directory"
+    )
+    parser.add_argument(
+        "--in",
+        required=True,
+        type=Path,
+        dest="question",
+        metavar="FILE",
+        help="what the model hears: wav, mp3, flac...",
+    )
     parser.add_argument("--out", required=True, type=Path, dest="answer", metavar="FILE.wav", help="what it says")
-    parser.add_argument("--extra-seconds", type=float, default=8.0, help="of silence to hear after it; default: 8")
+    parser.add_argument(
+        "--extra-seconds", type=float, default=8.0, help="of silence after the recording, to answer in; default: 8"
+    )
     parser.add_argument("--instructions", default="", help="the persona, for a model that takes one")
     parser.add_argument("--voice", default="", help="the name of a recording in the model's voices/")
-    parser.add_argument("--seed", type=int, default=_SETTINGS.seed)
-    parser.add_argument("--text-temperature", type=float, default=_SETTINGS.text_temperature, help="0: the likeliest")
-    parser.add_argument("--text-top-k", type=int, default=_SETTINGS.text_top_k, help="0: all")
-    parser.add_argument("--audio-temperature", type=float, default=_SETTINGS.audio_temperature)
-    parser.add_argument("--audio-top-k", type=int, default=_SETTINGS.audio_top_k)
-    parser.add_argument("--device", default=None, help="cuda or cpu; default: cuda where there is one")
-    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default=None)
-    parser.add_argument("--threads", type=int, default=None, help="of the CPU; default: torch's")
-    parser.add_argument("--window", type=int, default=None, help="frames that attention reaches back")
+    parser.add_argument("--seed", type=int, default=0, help="the same one says the same again; default: 0")
+    parser.add_argument("--text-temperature", type=float, help="0: the likeliest; default: the model's own")
+    parser.add_argument("--text-top-k", type=int, help="0: all")
+    parser.add_argument("--audio-temperature", type=float)
+    parser.add_argument("--audio-top-k", type=int)
+    parser.add_argument("--device", help="cuda or cpu; default: cuda where there is one")
+    parser.add_argument(
+        "--dtype", choices=("bfloat16", "float16", "float32"), help="default: bfloat16 on cuda, float32 on cpu"
+    )
+    parser.add_argument("--threads", type=int, help="of the CPU; default: torch's")
+    parser.add_argument("--window", type=int, help="frames that the model remembers; default: all it was trained on")
 
 
 def run(options: argparse.Namespace) -> int:
     """Hold the conversation; 0 where all is well, 1 with a message where something cannot be taken."""
     try:
-        _run(options, sys.stdout.write)
+        _run(options, _say)
     except MuseError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -53,6 +70,12 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write(f"error: {error.name} is not installed: run this in the worker's environment\n")
         return 1
     return 0
+
+
+def _say(text: str) -> None:
+    """Words as they come, not line by line."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 @dataclass(slots=True)
@@ -72,12 +95,16 @@ class Times:
         self.decode.append(step.decode / _NS_PER_MS)
 
     def summary(self) -> str:
-        """A line for each part, and the real-time factor: 1 is as fast as speech, less is faster."""
-        lines = [f"{'ms a frame':>12} {'p50':>8} {'p95':>8} {'p99':>8}"]
+        """A line for each part, and the real-time factor of all of it."""
+        lines = [f"{'ms a frame':>12} {'p50':>8} {'p95':>8} {'p99':>8}   (a frame is {_FRAME_MS:.0f} ms of speech)"]
         for name in ("encode", "model", "decode", "frame"):
             p50, p95, p99 = np.percentile(getattr(self, name), (50, 95, 99))
             lines.append(f"{name:>12} {p50:8.1f} {p95:8.1f} {p99:8.1f}")
-        lines.append(f"{len(self.frame)} frames, RTF {np.mean(self.frame) / _FRAME_MS:.3f}")
+        late = sum(wall > _FRAME_MS for wall in self.frame)
+        lines.append(
+            f"{len(self.frame)} frames, {late} of them too slow for a live call; "
+            f"RTF {np.mean(self.frame) / _FRAME_MS:.3f} (below 1 is faster than speech)"
+        )
         return "\n".join(lines)
 
 
@@ -87,20 +114,23 @@ def _run(options: argparse.Namespace, write: Callable[[str], object]) -> None:
     from models.moshi.batch import MoshiBatch
 
     question = read_frames(options.question, extra_seconds=options.extra_seconds)
+    if not options.answer.parent.is_dir():
+        raise EngineError(f"{options.answer} cannot be written: there is no such directory", code="invalid_value")
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if options.threads:
         torch.set_num_threads(options.threads)
+    directory = _directory(options.model, write)
     began = time.perf_counter()
-    batch = MoshiBatch(_directory(options.model), slots=1, device=device, dtype=options.dtype, window=options.window)
+    batch = MoshiBatch(directory, slots=1, device=device, dtype=options.dtype, window=options.window)
     batch.load()
-    write(f"{batch.info.model} on {device}, ready in {time.perf_counter() - began:.1f} s\n")
+    write(f"{batch.info.model} on {device}, ready in {time.perf_counter() - began:.1f} s; it says:\n\n")
     names = ("instructions", "voice", "seed", "text_temperature", "text_top_k", "audio_temperature", "audio_top_k")
     times = Times()
     batch.join(0, SlotOptions(**{name: getattr(options, name) for name in names}))
     said = converse(batch, question, times, heard=lambda out: write(out.text))
     write(f"\n\n{times.summary()}\n")
     _write_wav(options.answer, np.concatenate(said))
-    write(f"{options.answer}: {len(said) * FRAME_SAMPLES / RATE:.1f} s\n")
+    write(f"its voice: {options.answer}, {len(said) * FRAME_SAMPLES / RATE:.1f} s\n")
     batch.close()
 
 
@@ -148,15 +178,23 @@ def read_frames(path: Path, *, extra_seconds: float) -> Samples:
     return np.pad(heard, (0, frames * FRAME_SAMPLES - len(heard))).reshape(frames, FRAME_SAMPLES)
 
 
-def _directory(model: str) -> Path:
-    """Where the verified weights lie. Raises EngineError."""
-    from models.hub.ref import LocalRef
-    from models.hub.settings import HubSettings
+def _directory(model: str, write: Callable[[str], object]) -> Path:
+    """Where the verified weights lie; what a bare name came to is written, so that it can be had again.
+
+    Raises EngineError.
+    """
+    from models.hub.api import pinned
+    from models.hub.cli import progress_bars
+    from models.hub.ref import HubRef, LocalRef
+    from models.hub.settings import read_settings
     from models.hub.snapshot import resolve
 
-    path = Path(model)
-    ref = LocalRef(directory=path.resolve()) if path.is_dir() else model
-    return resolve(ref, settings=HubSettings()).directory
+    settings, path = read_settings(), Path(model)
+    ref = LocalRef(directory=path.resolve()) if path.is_dir() else pinned(model, settings)
+    if isinstance(ref, HubRef):
+        write(f"weights: {ref}\n")
+    with progress_bars() as report:
+        return resolve(ref, settings=settings, report=report).directory
 
 
 def _write_wav(path: Path, samples: Samples) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from models.catalogue import EngineSettings, build_models
@@ -12,6 +13,8 @@ from models.worker.host import Host
 from models.worker.metrics import WorkerMetrics
 from models.worker.settings import SettingsError, WorkerSettings
 from models.worker.turn_based import TurnBasedHost
+
+_log = logging.getLogger(__name__)
 
 
 def build_host(settings: WorkerSettings, *, clock: Callable[[], int], metrics: WorkerMetrics) -> Host:
@@ -36,16 +39,17 @@ def _moshi(settings: WorkerSettings) -> Callable[[], DuplexBatch]:
     try:
         import torch
 
-        from models.hub.settings import HubSettings
+        from models.hub.settings import read_settings
         from models.hub.snapshot import resolve
         from models.moshi.batch import MoshiBatch
     except ModuleNotFoundError as error:
         raise SettingsError(f"--engine moshi needs {error.name}: make worker-moshi, and run it there") from None
-    hub = HubSettings()
+    hub = read_settings()
 
     def open_batch() -> DuplexBatch:
         # A tick's operations are small: two threads that wait for each other on busy cores take longer than one.
         torch.set_num_threads(settings.cores or 1)
+        _log.info("weights: fetching what is missing, and verifying: %s", settings.model)
         snapshot = resolve(settings.model, settings=hub)
         device = settings.device
         if device == "auto":

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from models.cli import main
-from models.moshi.try_ import read_frames
+from models.hub import api
+from models.hub.ref import HubRef
+from models.hub.settings import HubSettings
+from models.moshi.try_ import Times, read_frames
+from models.worker.batch import Step
 from streaming.errors import EngineError
 
 
@@ -46,7 +50,7 @@ def test_it_answers_and_says_how_long_each_part_took(
     assert code == 0
     out = capsys.readouterr().out
     assert "moshi on cpu, ready in" in out
-    assert re.search(r"\n +frame +[\d.]+ +[\d.]+ +[\d.]+\n25 frames, RTF [\d.]+\n", out)
+    assert re.search(r"\n +frame +[\d.]+ +[\d.]+ +[\d.]+\n25 frames, \d+ of them too slow .* RTF [\d.]+ ", out)
     pcm = np.frombuffer(samples(answer), "<i2")
     assert len(pcm) == 25 * 1920  # two seconds, as long as what was heard
     assert not pcm[:1920].any()
@@ -72,7 +76,7 @@ def test_a_persona_speaks_otherwise(tiny_personaplex: Path, question: Path) -> N
         (["--text-top-k", "-3"], "text_top_k is -3; expected a whole number from 0"),
         (["--out", "/nowhere/answer.wav"], "/nowhere/answer.wav cannot be written"),
         (["--extra-seconds", "-1"], "--extra-seconds is -1; expected 0 to 3600"),
-        (["--model", "kyutai/moshiko-pytorch-bf16"], "not pinned"),
+        (["--model", "kyutai/moshiko-pytorch-bf16@main"], "not pinned"),
     ],
 )
 def test_what_cannot_be_taken_is_an_error_that_names_it(
@@ -81,6 +85,35 @@ def test_what_cannot_be_taken_is_an_error_that_names_it(
     code, _ = run(tiny_moshi, question, *more)
     assert code == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_bare_name_is_pinned_and_shown_before_anything_is_fetched(
+    question: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def pin(repository: str, settings: HubSettings, **_: object) -> HubRef:
+        asked.append(repository)
+        return HubRef(repository=repository, commit="c" * 40)
+
+    monkeypatch.setattr(api, "pin", pin)
+    monkeypatch.setenv("MUSE_HUB_ENDPOINT", "https://127.0.0.1")  # which is refused before it is asked
+    code, _ = run(Path("kyutai/moshiko-pytorch-bf16"), question)
+    assert code == 1
+    assert asked == ["kyutai/moshiko-pytorch-bf16"]
+    assert capsys.readouterr().out == f"weights: kyutai/moshiko-pytorch-bf16@{'c' * 40}\n"
+
+
+def test_a_frame_that_takes_twice_its_own_length_is_an_rtf_of_two() -> None:
+    times = Times()
+    for wall in (79.0, 241.0):
+        times.add(wall, Step(frames={}, failed={}, encode=1_000_000, model=80_000_000, decode=500_000))
+    summary = times.summary()
+    assert "2 frames, 1 of them too slow for a live call; RTF 2.000 (below 1 is faster than speech)" in summary
+    assert re.search(r"encode +1\.0", summary)
+    assert re.search(r"model +80\.0", summary)
+    assert re.search(r"decode +0\.5", summary)
+    assert re.search(r"frame +160\.0", summary)
 
 
 def test_recordings_become_whole_frames_at_24_khz(question: Path, tmp_path: Path) -> None:
