@@ -89,7 +89,6 @@ class Downloader:
                         raise WeightsRefusedError(file.name, f"more than the {file.size} bytes announced are sent")
                     output.write(chunk)
                     self._report(Progress(file=file.name, received=offset, size=file.size))
-                    self._check_time(file)
                 output.flush()
                 os.fsync(output.fileno())
         except OSError as error:

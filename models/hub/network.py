@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import cast
+from typing import Any, cast
 
+import httpcore2
 import httpx2
 
 from models.hub.errors import WeightsRefusedError, WeightsUnavailableError
@@ -71,19 +72,16 @@ class GuardedTransport(httpx2.BaseTransport):
         self._allow_loopback = settings.allow_loopback
         self._timeout = settings.timeout_seconds
         self._resolver = resolver
-        self._seconds = seconds
-        self._deadline = time.monotonic() + seconds
-        # No connection is kept: one is pooled by its address, and two names may share an address.
-        self._transport = httpx2.HTTPTransport(
-            verify=ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True,
-            trust_env=False,
-            limits=httpx2.Limits(max_keepalive_connections=0),
+        self._transport = _TimedTransport(
+            ssl.create_default_context(cafile=settings.ca_file)
+            if settings.ca_file
+            else httpx2.create_ssl_context(trust_env=False),
+            deadline=time.monotonic() + seconds,
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Check the request's address, connect to it, and check the answer's form."""
         url = request.url
-        self._check_time(url.host)
         self._check_url(url)
         *others, last = self._addresses(url)[:_MAX_ADDRESSES]
         with _named_failures(url.host):
@@ -95,10 +93,6 @@ class GuardedTransport(httpx2.BaseTransport):
     def close(self) -> None:
         """Close all connections."""
         self._transport.close()
-
-    def _check_time(self, host: str) -> None:
-        if time.monotonic() > self._deadline:
-            raise WeightsUnavailableError(host, f"took longer than {self._seconds:g} s")
 
     def _check_url(self, url: httpx2.URL) -> None:
         if not any(fnmatchcase(url.host, pattern) for pattern in self._hosts):
@@ -146,8 +140,7 @@ class GuardedTransport(httpx2.BaseTransport):
             raise WeightsUnavailableError(request.url.host, f"answered with status {response.status_code}")
         wanted = response.status_code in (200, 206)
         limit = request.extensions.get(MAX_BYTES, _MAX_ANSWER_BYTES) if wanted else _MAX_ASIDE_BYTES
-        body = cast(httpx2.SyncByteStream, response.stream)
-        response.stream = _BoundedStream(body, request.url.host, limit, self._check_time)
+        response.stream = _BoundedStream(cast(httpx2.SyncByteStream, response.stream), request.url.host, limit)
         return response
 
 
@@ -165,19 +158,17 @@ def is_public(address: str) -> bool:
 
 
 class _BoundedStream(httpx2.SyncByteStream):
-    """A body that ends in an error when it is longer or slower than allowed, and whose failures are named."""
+    """A body that ends in an error when it is longer than allowed, and whose failures are named."""
 
-    def __init__(self, stream: httpx2.SyncByteStream, host: str, limit: int, check_time: Callable[[str], None]) -> None:
+    def __init__(self, stream: httpx2.SyncByteStream, host: str, limit: int) -> None:
         self._stream = stream
         self._host = host
         self._limit = limit
-        self._check_time = check_time
 
     def __iter__(self) -> Iterator[bytes]:
         received = 0
         with _named_failures(self._host):
             for chunk in self._stream:
-                self._check_time(self._host)
                 received += len(chunk)
                 if received > self._limit:
                     raise WeightsRefusedError(self._host, f"sends more than the {self._limit} bytes expected")
@@ -185,6 +176,63 @@ class _BoundedStream(httpx2.SyncByteStream):
 
     def close(self) -> None:
         self._stream.close()
+
+
+class _TimedTransport(httpx2.HTTPTransport):
+    """Everything ends at `deadline`, also headers that trickle and interim answers (1xx) without end.
+
+    httpx's timeouts are for one read each. No connection is kept: one is pooled by its address, and two names may
+    share an address.
+    """
+
+    def __init__(self, ssl_context: ssl.SSLContext, *, deadline: float) -> None:
+        self._pool = httpcore2.ConnectionPool(
+            ssl_context=ssl_context, max_keepalive_connections=0, network_backend=_TimedBackend(deadline)
+        )
+
+
+class _TimedBackend(httpcore2.SyncBackend):
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, *more: Any, **options: Any
+    ) -> httpcore2.NetworkStream:
+        timeout = _left(self._deadline, timeout, httpcore2.ConnectTimeout)
+        return _TimedStream(super().connect_tcp(host, port, timeout, *more, **options), self._deadline)
+
+
+class _TimedStream(httpcore2.NetworkStream):
+    def __init__(self, stream: httpcore2.NetworkStream, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(self._deadline, timeout, httpcore2.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _left(self._deadline, timeout, httpcore2.WriteTimeout))
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        timeout = _left(self._deadline, timeout, httpcore2.ConnectTimeout)
+        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, timeout), self._deadline)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _left(deadline: float, timeout: float | None, error: type[Exception]) -> float | None:
+    """`timeout`, or what is left until the deadline where that is less; raises `error` past it."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise error("the deadline has passed")
+    shorter = left if timeout is None else min(timeout, left)
+    return shorter if math.isfinite(shorter) else None
 
 
 @contextmanager

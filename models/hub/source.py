@@ -102,7 +102,8 @@ class HubSource:
 
     def _download(self, report: Report) -> Record:
         files = choose(list_repository(self._ref, self._settings, resolver=self._resolver), self._settings)
-        with guarded_client(self._settings, resolver=self._resolver) as client, _disk_errors(self._partial):
+        client = guarded_client(self._settings, resolver=self._resolver, seconds=self._settings.max_seconds)
+        with client, _disk_errors(self._partial):
             self._partial.mkdir(parents=True, exist_ok=True)
             self._sweep(kept={file.name for file in files})
             self._check_space(files)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -227,6 +229,37 @@ def test_a_compressed_answer_is_refused(hub: FakeHub, fetch: Callable[..., Snaps
     with pytest.raises(WeightsRefusedError, match="answered compressed, though asked not to"):
         fetch()
     assert hub.asked("config.json")[0]["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("piece", [b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100, b"HTTP/1.1 200 OK\r\nX: ", b"a"])
+def test_an_answer_that_never_gets_to_its_end_is_left(piece: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def pour() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                while True:
+                    connection.sendall(piece)
+                    pause.wait(0.01)
+
+        pause = threading.Event()
+        thread = threading.Thread(target=pour)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        settings = HubSettings(endpoint=url, allow_loopback=True, timeout_seconds=5)
+        with (
+            guarded_client(settings, resolver=loopback, seconds=0.3) as client,
+            pytest.raises(WeightsUnavailableError, match=r"did not answer in time|the connection failed"),
+        ):
+            client.get(url)
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+
+
+def test_headers_without_end_are_left(hub: FakeHub, fetch: Callable[..., Snapshot]) -> None:
+    hub.headers["config.json"] = {f"X-{n}": "a" * 1000 for n in range(1000)}
+    with pytest.raises(WeightsUnavailableError, match=r"the connection failed: Receive buffer too long"):
+        fetch(retries=0)
 
 
 def test_proxies_of_the_environment_are_not_used(
