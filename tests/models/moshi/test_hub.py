@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import pytest
 
+from models.cli import main
 from models.hub.errors import WeightsRefusedError
 from models.hub.safetensors_header import check
 from models.hub.settings import HubSettings
 from models.hub.snapshot import resolve
 from models.moshi.checkpoint import expected_tensors, read_checkpoint
+from streaming.wire.moshi import RATE
+from tests.models.hub.fake_hub import COMMIT, REPOSITORY, FakeHub, serving
+
+
+def test_a_bare_name_is_pinned_downloaded_verified_and_spoken_with(
+    tiny_moshi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole way of `try` from a hub, which is one on loopback."""
+    question, answer = tmp_path / "question.wav", tmp_path / "answer.wav"
+    with wave.open(str(question), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(bytes(2 * RATE))
+    files = {path.relative_to(tiny_moshi).as_posix(): path.read_bytes() for path in tiny_moshi.rglob("*.*")}
+    hub = FakeHub(files=files, locations={name: f"/cdn/{name}" for name in files})
+    command = ["--in", str(question), "--out", str(answer), "--device", "cpu", "--extra-seconds", "0"]
+    with serving(hub):
+        for name, value in {"ENDPOINT": hub.endpoint, "ALLOW_LOOPBACK": "1", "CACHE": str(tmp_path / "cache")}.items():
+            monkeypatch.setenv(f"MUSE_HUB_{name}", value)
+        assert main(["try", "--model", REPOSITORY, *command]) == 0
+    reference = f"{REPOSITORY}@{COMMIT}"
+    assert capsys.readouterr().out.startswith(f"weights: {reference}\n")
+    first = answer.read_bytes()
+    assert main(["try", "--model", reference, *command]) == 0, "what was printed needs no hub"
+    assert answer.read_bytes() == first
 
 
 @pytest.mark.parametrize("checkpoint", ["tiny_moshi", "tiny_personaplex"])
