@@ -226,9 +226,7 @@ class _Model:
         self._tones = _tones(mimi) if self._persona else PERSONAPLEX_TONES
         self.mimi = MimiBatch(mimi, slots)
         mimi_bytes = row_bytes(mimi.get_streaming_state(), slots)
-        check_room(
-            free_bytes(device), slots=slots, window=lm.context, per_frame=frame_bytes(lm), per_slot=mimi_bytes
-        )
+        check_room(free_bytes(device), slots=slots, window=lm.context, per_frame=frame_bytes(lm), per_slot=mimi_bytes)
         self.lm = SlotLm(lm, slots=slots, sampling=checkpoint.sampling)
         self.prefill = Prefill(lm, cache_bytes=prompt_bytes)
         self.state_bytes = self.lm.state_bytes + mimi_bytes

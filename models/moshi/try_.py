@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         dest="question",
         metavar="FILE",
-        help="what the model hears: wav, mp3, flac...",
+        help="what the model hears: wav, mp3, flac",
     )
     parser.add_argument("--out", required=True, type=Path, dest="answer", metavar="FILE.wav", help="what it says")
     parser.add_argument(

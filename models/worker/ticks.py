@@ -1,8 +1,8 @@
 """The tick loop: every 80 ms each conversation that has a frame is advanced by it, all in one step of the batch.
 
 The ticks lie on a grid of absolute times, so that they do not drift. A tick that ends within its own period is on time.
-One that runs into the next has missed its deadline: the next begins at once where it is late by little, else at the
-next point of the grid, so that what is late never piles up. What time is left goes to joining and leaving slots, and
+One that runs into the next has missed its deadline: the next begins at once where it is late by little, else at a
+later point of the grid, so that what is late never piles up. What time is left goes to joining and leaving slots, and
 to the prompts of those who have joined.
 """
 
@@ -61,8 +61,7 @@ class Grid:
         """Go on to the next tick that can still begin; returns how many deadlines had passed by `now`."""
         missed = max(0, -((self.due + PERIOD - now) // PERIOD))
         self.due += PERIOD
-        if now > self.due + _LATE:
-            self.due += -((self.due - now) // PERIOD) * PERIOD
+        self.due += max(0, -((self.due + _LATE - now) // PERIOD)) * PERIOD
         return missed
 
 
@@ -179,6 +178,8 @@ class Ticks:
     async def _until(self, due: int) -> None:
         """Use the time until `due`. A request is served even where there is none, or nobody could ever leave."""
         more_prompts = True
+        # Nothing would ever be prepared again if one slow piece were taken for the rule.
+        self._piece = self._piece * 9 // 10
         if self._requests:
             await self._serve(self._requests.popleft())
         while (left := due - self._clock()) > 0:
@@ -202,8 +203,7 @@ class Ticks:
         """One piece of the prompts; are there more?"""
         began = self._clock()
         more, ready = await self._calls.call(self._prepare_piece, tuple(self._preparing))
-        # Nothing would ever be prepared again if one slow piece were taken for the rule.
-        self._piece = min(max(self._clock() - began, self._piece * 9 // 10), PERIOD // 2)
+        self._piece = min(max(self._clock() - began, self._piece), PERIOD // 2)
         for slot in ready:
             if (seat := self._preparing.pop(slot, None)) is not None:
                 self._seats[slot] = seat

@@ -37,7 +37,7 @@ def test_what_would_fit_is_said_and_fits() -> None:
 
 
 def test_where_not_even_one_fits() -> None:
-    with pytest.raises(EngineError, match="0.0 GB are free; nothing of use would fit"):
+    with pytest.raises(EngineError, match=r"0\.0 GB are free; nothing of use would fit"):
         check_room(GIB // 2, slots=1, window=3000, per_frame=FRAME, per_slot=0)
 
 
@@ -50,13 +50,13 @@ def test_a_frame_takes_what_the_rings_grow_by(tiny_moshi: Path) -> None:
 
 
 def test_a_batch_that_does_not_fit_is_not_begun(tiny_moshi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "free_bytes", lambda device: GIB + (1 << 20))  # noqa: ARG005
+    monkeypatch.setattr(module, "free_bytes", lambda device: GIB + (1 << 20))
     with pytest.raises(EngineError, match="would fit"):
         MoshiBatch(tiny_moshi, slots=2, device="cpu", window=90_000).load()
 
 
 def test_kept_prompts_do_not_take_what_ticks_need(tiny_personaplex: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "free_bytes", lambda device: 2 * GIB)  # noqa: ARG005
+    monkeypatch.setattr(module, "free_bytes", lambda device: 2 * GIB)
     batch = MoshiBatch(tiny_personaplex, slots=1, device="cpu", window=128, prompt_bytes=8 * GIB)
     batch.load()
     assert batch._loaded.prefill._cache_bytes == GIB
