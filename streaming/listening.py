@@ -18,7 +18,7 @@ _KEPT_ARRIVALS = 4096
 class Listener:
     """Everything a session has heard, by position: sample counts at DETECTOR_RATE since the session began.
 
-    Audio may come faster than real time by at most `ahead` ns.
+    Audio may come faster than real time by at most `ahead` ns, and twice that at once after a silence.
     """
 
     def __init__(self, wire: WireFormat, *, engine_rate: int, ahead: int, now: int) -> None:
@@ -50,15 +50,16 @@ class Listener:
         Raises AudioFormatError for a torn sample, and PeerError `audio_too_fast`; nothing has been taken then.
         """
         samples = self.format.decode(data)
-        length = self.format.duration_ns(data)
-        if self._received + length - (now - self._began) > self._ahead:
+        passed = now - self._began
+        # A client that fell silent on the wire has not saved up the right to send a flood.
+        received = max(self._received, passed - self._ahead) + self.format.duration_ns(data)
+        if received - passed > self._ahead:
             raise PeerError(
                 f"audio may come at most {self._ahead / NS:g} s faster than real time; wait, or send smaller pieces",
                 code="audio_too_fast",
                 param="audio",
             )
-        # A client that fell silent on the wire has not saved up the right to send a flood.
-        self._received = max(self._received + length, now - self._began - self._ahead)
+        self._received = received
         heard = self._to_detector.push(samples)
         self._heard.append(heard)
         self._arrivals.append((self._heard.end, now))

@@ -112,11 +112,13 @@ def test_a_client_s_small_pieces_are_joined() -> None:
 
 
 @pytest.mark.parametrize("stalled", [0, 20_000])
-def test_no_more_reaches_the_engine_at_once_than_a_worker_can_hold(stalled: int) -> None:
+@pytest.mark.parametrize("first", [0, 1000, 15_000])
+def test_no_more_reaches_the_engine_at_once_than_a_worker_can_hold(stalled: int, first: int) -> None:
     sim = conversation(config=MANUAL)
     sim.silence(1000)
     sim.wait(stalled)
     before = len(sim.of(HearAudio))
+    sim.send(AppendAudio(audio=tone(first)))
     for _ in range(300):
         sim.send(AppendAudio(audio=tone(100)))
     given = [command.audio for command in sim.of(HearAudio)[before:]]
