@@ -21,10 +21,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from models.hub.safetensors_header import check
 from models.mimi import MimiBatch, codes_of
 from models.moshi.captions import Captions
-from models.moshi.checkpoint import Checkpoint, expected_tensors, load_lm, load_mimi, load_tokenizer, read_checkpoint
+from models.moshi.checkpoint import Checkpoint, check_weights, load_lm, load_mimi, load_tokenizer, read_checkpoint
 from models.moshi.lm import SlotLm, TakenIn, row_bytes
 from models.moshi.memory import check_room, frame_bytes, free_bytes, memory_named
 from models.moshi.prefill import CHUNK, Prefill, most_prompt_frames
@@ -112,8 +111,7 @@ class MoshiBatch:
         if self._window is not None and not 1 <= self._window <= _LONGEST_WINDOW:
             raise EngineError(f"window is {self._window}; expected 1 to {_LONGEST_WINDOW} frames", code="invalid_value")
         checkpoint = read_checkpoint(self._directory)
-        for path, expected in expected_tensors(checkpoint).items():
-            check(path, expected)
+        check_weights(checkpoint)
         with memory_named(f"the weights of {self._directory.name}"):
             lm = load_lm(checkpoint, device=self._device, dtype=self._dtype, window=self._window)
             mimi = load_mimi(checkpoint, self._device)

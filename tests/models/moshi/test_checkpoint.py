@@ -16,6 +16,7 @@ from moshi.utils.compile import no_compile
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from models.moshi.batch import MoshiBatch
 from models.moshi.checkpoint import (
     Checkpoint,
     check_weights,
@@ -228,6 +229,9 @@ def test_a_file_that_moshi_has_saved_is_taken_as_well(changed: Callable[..., Pat
     found = load_lm(read_checkpoint(directory), device="cpu").state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    batch = MoshiBatch(directory, slots=1, device="cpu")
+    batch.load()
+    batch.close()
 
 
 def test_the_window_and_the_type_are_the_callers(tiny_moshi: Path) -> None:
