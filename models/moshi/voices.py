@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import sphn
 
+from streaming.audio import resample
 from streaming.engine import Samples
 from streaming.errors import EngineError, PeerError
 from streaming.wire.moshi import FRAME_SAMPLES, RATE, Codes
@@ -23,6 +24,7 @@ VoiceCodes = Codes
 LONGEST_SECONDS = 30
 _LARGEST_BYTES = 64 << 20
 _MOST_VOICES = 256
+_LOWEST_RATE, _HIGHEST_RATE = 8_000, 192_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LOUDNESS = 10 ** (-24 / 20)  # PersonaPlex brings voices to -24 LUFS; this is the plain RMS, within 1-2 dB for speech
 
@@ -76,17 +78,33 @@ def _recording(path: Path, directory: Path) -> Samples:
         raise _bad(path, "is not a file of this directory")
     if path.stat().st_size > _LARGEST_BYTES:
         raise _bad(path, f"is larger than {_LARGEST_BYTES >> 20} MiB")
-    try:
-        audio, _ = sphn.read(str(path), sample_rate=RATE)
-    except (OSError, ValueError) as error:
-        raise _bad(path, f"cannot be read as audio: {error}") from error
-    mono = np.asarray(audio, np.float32).mean(axis=0)
-    if not FRAME_SAMPLES <= len(mono) <= LONGEST_SECONDS * RATE:
-        raise _bad(path, f"is {len(mono) / RATE:.2f} s long; expected 0.08 to {LONGEST_SECONDS} s")
+    mono = _decoded(path)
     level = float(np.sqrt(np.square(mono).mean()))
     if not np.isfinite(mono).all() or level == 0:
         raise _bad(path, "is silent, or not finite")
     return np.pad(mono * np.float32(_LOUDNESS / level), (0, -len(mono) % FRAME_SAMPLES))
+
+
+def _decoded(path: Path) -> Samples:
+    """A WAV file's audio at 24 kHz, mono. What a few bytes could make gigabytes of is refused before it is decoded.
+
+    A name does not bind the decoder: a FLAC file of silence is a ten-thousandth of what it decodes to. Nor is it to
+    resample: it takes all the memory that a rate of 1 Hz asks for, and aborts the process where there is too little.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        raise _bad(path, "is not a WAV file")
+    try:
+        audio, rate = sphn.read(str(path))
+    except (OSError, ValueError) as error:
+        raise _bad(path, f"cannot be read as audio: {error}") from error
+    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise _bad(path, f"has {rate} samples a second; expected {_LOWEST_RATE} to {_HIGHEST_RATE}")
+    mono = np.asarray(audio, np.float32).mean(axis=0)
+    if not FRAME_SAMPLES * rate <= len(mono) * RATE <= LONGEST_SECONDS * RATE * rate:
+        raise _bad(path, f"is {len(mono) / rate:.2f} s long; expected 0.08 to {LONGEST_SECONDS} s")
+    return resample(mono, rate, RATE)
 
 
 def _bad(path: Path, reason: str) -> EngineError:

@@ -86,7 +86,9 @@ def test_a_recording_is_preferred_to_the_pickle_of_the_same_name(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not audio at all", "cannot be read as audio"),
+        (b"not audio at all", "is not a WAV file"),
+        (b"fLaC\0\0\0\x22" + bytes(100), "is not a WAV file"),
+        (b"RIFF\0\0\0\0WAVE", "cannot be read as audio"),
         (tone(31), "is 31.00 s long; expected 0.08 to 30 s"),
         (tone(0.01), "is 0.01 s long"),
         (np.zeros(24_000, np.float32), "is silent"),
@@ -100,6 +102,22 @@ def test_a_recording_that_cannot_be_taken_is_named(tmp_path: Path, content: byte
         write(path, content)
     with pytest.raises(EngineError, match=rf"^voice alto\.wav {message}"):
         load_voices(tmp_path, Encoder())
+
+
+@pytest.mark.parametrize("rate", [1, 7_999, 192_001])
+def test_a_rate_that_no_voice_has_is_refused_before_it_is_resampled(tmp_path: Path, rate: int) -> None:
+    write(tmp_path / "alto.wav", tone(30), rate=rate)
+    with pytest.raises(EngineError, match=rf"^voice alto\.wav has {rate} samples a second; expected 8000 to 192000"):
+        load_voices(tmp_path, Encoder())
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 192_000])
+def test_a_voice_of_another_rate_is_brought_to_24_khz(tmp_path: Path, rate: int) -> None:
+    write(tmp_path / "alto.wav", tone(0.8, rate), rate=rate)
+    encoder = Encoder()
+    load_voices(tmp_path, encoder)
+    spectrum = np.abs(np.fft.rfft(encoder.given[0][:19_200]))
+    assert np.argmax(spectrum) * 24_000 / 19_200 == pytest.approx(200, abs=2)
 
 
 def test_a_link_out_of_the_directory_is_refused(tmp_path: Path) -> None:
