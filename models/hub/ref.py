@@ -56,7 +56,8 @@ def parse_ref(text: str) -> HubRef | LocalRef:
     if not is_repository(repository):
         raise WeightsRefusedError(text, f"not the name of a repository; expected {_FORM}")
     if not mark:
-        raise WeightsRefusedError(text, f"not pinned: name a commit, {repository}@<40 hex digits>")
+        remedy = f"`python -m models hub pin {repository}` prints one"
+        raise WeightsRefusedError(text, f"not pinned: name a commit, {repository}@<40 hex digits>; {remedy}")
     if not _COMMIT.fullmatch(commit):
         raise WeightsRefusedError(
             text, f"not pinned: {printable(commit)!r} is a branch, a tag or a short commit; expected 40 hex digits"

@@ -71,7 +71,7 @@ def read_header(path: Path, *, name: str | None = None) -> Header:
     return _parse(shown, text, data_bytes=size - 8 - length)
 
 
-def check(path: Path, expected: Expected, *, name: str | None = None) -> Header:
+def check_tensors(path: Path, expected: Expected, *, name: str | None = None) -> Header:
     """Read the header of `path` and compare it with the tensors that a model needs.
 
     Raises WeightsRefusedError that names the first tensors missing, not expected, or of another shape or dtype.

@@ -49,8 +49,8 @@ def resolve(
     """Download what is missing and verify everything: sizes, hashes, safetensors headers, digest, hotkey.
 
     Blocks for as long as a download takes. Whether the tensors are those of a model is for its loader to say, with
-    `safetensors_header.check`. Raises WeightsRefusedError for what may not be loaded, WeightsUnavailableError for
-    what cannot be had; both are EngineErrors and name the file.
+    `safetensors_header.check_tensors`. Raises WeightsRefusedError for what may not be loaded, and
+    WeightsUnavailableError for what cannot be had; both are EngineErrors and name the file.
     """
     parsed = parse_ref(ref) if isinstance(ref, str) else ref
     source: Source

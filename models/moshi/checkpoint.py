@@ -20,7 +20,7 @@ from moshi.models.compression import MimiModel
 from moshi.models.lm import LMModel
 from safetensors import SafetensorError, safe_open
 
-from models.hub.safetensors_header import check, read_header
+from models.hub.safetensors_header import check_tensors, read_header
 from models.moshi.config import (
     HEARD_CODEBOOKS,
     LmConfig,
@@ -211,7 +211,7 @@ def _specs(model: torch.nn.Module, dtypes: frozenset[str], *, split: bool = Fals
 def _check_header(path: Path, model: torch.nn.Module, dtypes: frozenset[str]) -> bool:
     """Check that a file holds the tensors of `model`; whether they are split, as moshi itself saves them."""
     split = any(_STACKED.fullmatch(name) for name in read_header(path).tensors)
-    check(path, _specs(model, dtypes, split=split))
+    check_tensors(path, _specs(model, dtypes, split=split))
     return split
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.hub.errors import WeightsRefusedError
-from models.hub.safetensors_header import MAX_HEADER_BYTES, check, read_header
+from models.hub.safetensors_header import MAX_HEADER_BYTES, check_tensors, read_header
 from tests.models.hub.files import EXPECTED, TENSORS, safetensors
 
 
@@ -24,7 +24,7 @@ def changed(name: str = "out_norm.alpha", **fields: Any) -> dict[str, Any]:
 
 def test_a_header_is_read(path: Path) -> None:
     path.write_bytes(safetensors({"__metadata__": {"format": "pt"}, **TENSORS}))
-    header = check(path, EXPECTED)
+    header = check_tensors(path, EXPECTED)
     assert header.metadata == {"format": "pt"}
     entry = header.tensors["out_norm.alpha"]
     assert (entry.dtype, entry.shape, entry.start, entry.end) == ("F32", (1, 1, 8), 64, 96)
@@ -96,22 +96,22 @@ def test_a_tensor_missing_is_named(path: Path) -> None:
     path.write_bytes(safetensors())
     expected = {**EXPECTED, **{f"layer.{n}": ((2,), {"F32"}) for n in range(5)}}
     with pytest.raises(WeightsRefusedError, match=r"missing: layer\.0, layer\.1, layer\.2 and 2 more$"):
-        check(path, expected)
+        check_tensors(path, expected)
 
 
 def test_a_tensor_too_many_is_named(path: Path) -> None:
     path.write_bytes(safetensors())
     with pytest.raises(WeightsRefusedError, match=r"not expected: out_norm\.alpha$"):
-        check(path, {"text_emb.weight": EXPECTED["text_emb.weight"]})
+        check_tensors(path, {"text_emb.weight": EXPECTED["text_emb.weight"]})
 
 
 def test_a_tensor_of_another_shape_or_dtype_is_named(path: Path) -> None:
     path.write_bytes(safetensors(changed(shape=[8])))
     with pytest.raises(WeightsRefusedError, match=r"shape: out_norm\.alpha \[8\] where \[1, 1, 8\] is expected$"):
-        check(path, EXPECTED)
+        check_tensors(path, EXPECTED)
     path.write_bytes(safetensors(changed(dtype="I32")))
     with pytest.raises(WeightsRefusedError, match=r"dtype: out_norm\.alpha I32 where BF16 or F32 is expected$"):
-        check(path, {**EXPECTED, "out_norm.alpha": ((1, 1, 8), {"F32", "BF16"})})
+        check_tensors(path, {**EXPECTED, "out_norm.alpha": ((1, 1, 8), {"F32", "BF16"})})
 
 
 @given(st.binary(max_size=300))

@@ -9,7 +9,7 @@ import pytest
 
 from models.cli import main
 from models.hub.errors import WeightsRefusedError
-from models.hub.safetensors_header import check
+from models.hub.safetensors_header import check_tensors
 from models.hub.settings import HubSettings
 from models.hub.snapshot import resolve
 from models.moshi.checkpoint import expected_tensors, read_checkpoint
@@ -49,7 +49,7 @@ def test_a_checkpoint_passes_and_its_headers_hold_the_tensors_of_its_configurati
     expected = expected_tensors(read_checkpoint(snapshot.directory))
     assert {path.name for path in expected} <= snapshot.files.keys()
     for path, tensors in expected.items():
-        check(path, tensors)
+        check_tensors(path, tensors)
     lm, mimi = expected
     with pytest.raises(WeightsRefusedError, match=r"not the tensors of this model: missing: .* and \d+ more"):
-        check(lm, expected[mimi])
+        check_tensors(lm, expected[mimi])
