@@ -22,7 +22,8 @@ def first_config(config: SessionConfig, *, session_id: str, engine: EngineInfo) 
     voice = config.audio.output.voice or (engine.voices[0] if engine.voices else "")
     audio = replace(config.audio, output=replace(config.audio.output, voice=voice))
     modalities = config.output_modalities if engine.speaks else ("text",)
-    return replace(config, id=session_id, model=engine.model, audio=audio, output_modalities=modalities)
+    first = replace(config, id=session_id, model=engine.model, audio=audio, output_modalities=modalities)
+    return _in_effect(first, engine)
 
 
 def updated_config(
@@ -52,7 +53,18 @@ def updated_config(
             "session.audio.input.transcription.language",
             f"the model {engine.model!r} does not know {language!r}; it knows: {known}",
         )
-    return new
+    return _in_effect(new, engine)
+
+
+def _in_effect(config: SessionConfig, engine: EngineInfo) -> SessionConfig:
+    """`config` without what stock clients ask for unasked and the engine does otherwise: they see what holds."""
+    given = config.audio.input
+    turns = given.turn_detection
+    if engine.duplex and turns is not None:
+        turns = replace(turns, create_response=False, interrupt_response=False)
+    transcription = given.transcription if engine.transcribes else None
+    heard = replace(given, transcription=transcription, turn_detection=turns)
+    return replace(config, audio=replace(config.audio, input=heard))
 
 
 def _check_persona(config: SessionConfig, new: SessionConfig) -> None:

@@ -212,6 +212,9 @@ class App {
     element("mute").setAttribute("aria-pressed", `${this.#muted}`);
     element("stop-reply").disabled = !["thinking", "muse-speaking"].includes(this.#state);
     element("problem").hidden = this.#state !== "error";
+    const takesText = this.#call?.takesText ?? true;
+    element("message").disabled = element("send").disabled = !takesText;
+    element("message").placeholder = takesText ? "Or type a message" : "This model only listens";
   }
 
   /** @param {boolean} talking @param {boolean} hearing @returns {string} */

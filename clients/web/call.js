@@ -36,6 +36,10 @@ export class Call {
   #muted = false;
   #closed = false;
   #ready = false;
+  /** Whether the model finds the user's words. */
+  #transcribes = true;
+  /** Whether turns are answered, and may be written. Else the model hears all, and speaks when it will. */
+  #takesTurns = true;
   /** @type {Reply | null} */
   #reply = null;
   /** @type {Set<string>} items whose audio has not been played to its end */
@@ -84,6 +88,10 @@ export class Call {
 
   get isOpen() {
     return this.#connection !== null;
+  }
+
+  get takesText() {
+    return this.#takesTurns;
   }
 
   get hasMicrophone() {
@@ -191,9 +199,10 @@ export class Call {
 
   /** @type {Record<string, (call: Call, event: any) => void>} */
   static #handlers = {
-    "session.updated": (call) => call.#begin(),
+    "session.updated": (call, { session }) => call.#begin(session),
     "input_audio_buffer.speech_started": (call) => call.#onSpeech(),
-    "input_audio_buffer.speech_stopped": (call) => call.#listener.onState("speech-stopped"),
+    "input_audio_buffer.speech_stopped": (call) =>
+      call.#listener.onState(call.#takesTurns ? "speech-stopped" : "speech-over"),
     "conversation.item.added": (call, { item }) => call.#onItem(item),
     "conversation.item.input_audio_transcription.delta": (call, { item_id: id, delta }) =>
       call.#transcript.append(id, "user", delta),
@@ -213,7 +222,10 @@ export class Call {
     error: (call, { error }) => call.#onError(error),
   };
 
-  #begin() {
+  /** @param {{audio?: {input?: {transcription?: object | null, turn_detection?: {create_response?: boolean}}}}} session */
+  #begin({ audio }) {
+    this.#transcribes = audio?.input?.transcription !== null;
+    this.#takesTurns = audio?.input?.turn_detection?.create_response !== false;
     if (!this.#ready) {
       this.#ready = true;
       this.#listener.onState("ready");
@@ -230,6 +242,9 @@ export class Call {
   #onItem({ id, role, content = [] }) {
     if (role === "user") {
       this.#transcript.add(id, "user", content.map((part) => part.text ?? part.transcript ?? "").join(" "));
+      if (!this.#transcribes) {
+        this.#transcript.leave(id);
+      }
     }
   }
 

@@ -1,7 +1,13 @@
 /** Shows the transcript as a conversation. */
 
 const SPEAKERS = { user: "You", muse: "Muse" };
-const REMARKS = { pending: "", spoken: "", interrupted: "interrupted", failed: "could not be understood" };
+const REMARKS = {
+  pending: "",
+  spoken: "",
+  interrupted: "interrupted",
+  failed: "could not be understood",
+  unwritten: "spoken; this model does not write it down",
+};
 const NEAR_END_PX = 80;
 
 export class Captions {

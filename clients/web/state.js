@@ -2,8 +2,8 @@
  * What the page is doing, as a table. An event that a state does not list leaves it as it is.
  *
  * @typedef {"idle"|"connecting"|"listening"|"user-speaking"|"thinking"|"muse-speaking"|"interrupted"|"error"} State
- * @typedef {"start"|"ready"|"speech-started"|"speech-stopped"|"asked"|"reply-heard"|"reply-over"|"interrupt"|"stop"|
- *   "fail"} Event
+ * @typedef {"start"|"ready"|"speech-started"|"speech-stopped"|"speech-over"|"asked"|"reply-heard"|"reply-over"|
+ *   "interrupt"|"stop"|"fail"} Event  after "speech-stopped" an answer is made, after "speech-over" there may be none
  */
 
 /** @type {Partial<Record<Event, State>>} */
@@ -20,7 +20,13 @@ export const TRANSITIONS = {
     asked: "thinking",
     "reply-heard": "muse-speaking",
   },
-  "user-speaking": { ...ANY_TIME, "speech-stopped": "thinking", asked: "thinking", "reply-heard": "muse-speaking" },
+  "user-speaking": {
+    ...ANY_TIME,
+    "speech-stopped": "thinking",
+    "speech-over": "listening",
+    asked: "thinking",
+    "reply-heard": "muse-speaking",
+  },
   thinking: {
     ...ANY_TIME,
     "speech-started": "user-speaking",
@@ -32,6 +38,7 @@ export const TRANSITIONS = {
   interrupted: {
     ...ANY_TIME,
     "speech-stopped": "thinking",
+    "speech-over": "listening",
     asked: "thinking",
     "reply-heard": "muse-speaking",
   },

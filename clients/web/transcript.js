@@ -1,7 +1,7 @@
 /**
  * What both sides said, in order. Pure; `captions.js` shows it.
  *
- * @typedef {"pending" | "spoken" | "interrupted" | "failed"} LineState
+ * @typedef {"pending" | "spoken" | "interrupted" | "failed" | "unwritten"} LineState
  * @typedef {object} Line
  * @property {string} id  the conversation item's
  * @property {"user" | "muse"} speaker
@@ -65,6 +65,14 @@ export class Transcript {
     const state = line.state === "interrupted" || speaker === "muse" ? line.state : "spoken";
     const heard = state === "pending" ? line.heard : text.length;
     this.#put({ ...line, text, heard: Math.min(heard, text.length), state });
+  }
+
+  /** Nobody will find out the words. @param {string} id */
+  leave(id) {
+    const line = this.#lines.get(id);
+    if (line?.state === "pending") {
+      this.#put({ ...line, state: "unwritten" });
+    }
   }
 
   /** The words could not be found out. @param {string} id */

@@ -62,12 +62,16 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """How the server behaves. `late_frames` are sent of a reply that has been interrupted."""
+    """How the server behaves. `late_frames` are sent of a reply that has been interrupted.
+
+    A `duplex` one finds no words, and is silent after the user's turns.
+    """
 
     turns: tuple[Turn, ...]
     key: str | None = None
     busy: bool = False
     late_frames: int = 0
+    duplex: bool = False
 
 
 class FakeServer:
@@ -188,7 +192,7 @@ class _Conversation:
     async def _receive(self, event: dict[str, Any]) -> None:
         kind = event["type"]
         if kind == "session.update":
-            await self.send({"type": "session.updated", "session": event["session"]})
+            await self.send({"type": "session.updated", "session": self._in_effect(event["session"])})
         elif kind == "input_audio_buffer.append":
             await self._hear(base64.b64decode(event["audio"], validate=True))
         elif kind == "conversation.item.create":
@@ -198,6 +202,14 @@ class _Conversation:
             self._respond(next(self._turns))
         elif kind == "response.cancel":
             await self._cancel("client_cancelled")
+
+    def _in_effect(self, session: dict[str, Any]) -> dict[str, Any]:
+        if not self._fake.script.duplex:
+            return session
+        heard = session["audio"]["input"]
+        turns = heard["turn_detection"] | {"create_response": False, "interrupt_response": False}
+        heard = heard | {"transcription": None, "turn_detection": turns}
+        return session | {"audio": session["audio"] | {"input": heard}}
 
     @property
     def _replying(self) -> bool:
@@ -250,6 +262,8 @@ class _Conversation:
         await self.send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 0, "item_id": item_id})
         item = {"id": item_id, "type": "message", "role": "user", "content": [{"type": "input_audio"}]}
         await self.send({"type": "conversation.item.added", "item": item, "previous_item_id": None})
+        if self._fake.script.duplex:
+            return
         kind = "conversation.item.input_audio_transcription"
         await self.send({"type": f"{kind}.completed", "item_id": item_id, "content_index": 0, "transcript": turn.user})
         self._respond(turn)

@@ -97,6 +97,21 @@ def test_a_spoken_turn_is_heard_captioned_and_timed(visit: Visit, asker: Browser
     assert parts["Playout"] > 0
 
 
+def test_a_model_that_hears_all_and_answers_when_it_will(
+    visit: Visit, asker: Browser, fake: FakeServer, turn: Turn
+) -> None:
+    fake.script = Script(turns=(turn,), duplex=True)
+    muse = visit(asker)
+    muse.talk()
+    for state in ("listening", "user-speaking", "listening"):
+        muse.state(state)
+    expect(muse.page.locator("#lines > li .remark")).to_have_text(["spoken; this model does not write it down"])
+    expect(muse.page.locator("#message")).to_be_disabled()
+    expect(muse.page.locator("#message")).to_have_attribute("placeholder", "This model only listens")
+    muse.page.get_by_role("button", name="Stop", exact=True).click()
+    expect(muse.page.locator("#message")).to_be_enabled()
+
+
 def test_the_microphone_arrives_as_it_was_recorded(
     visit: Visit, asker: Browser, fake: FakeServer, recording: Recording
 ) -> None:

@@ -25,6 +25,7 @@ from streaming.client_events import (
 )
 from streaming.config import AudioConfig, AudioInput, SemanticVad, ServerVad, SessionConfig, Transcription
 from streaming.core import MS, SECOND, SessionOptions
+from streaming.duplex import SETTLING
 from streaming.engine import (
     Begin,
     CancelReply,
@@ -149,6 +150,21 @@ def test_the_persona_is_fixed_once_the_engine_listens(patch: dict[str, object], 
     sim.send(UpdateSession(session={"instructions": "Old.", "audio": {"output": {"voice": "joe"}}}))
     (updated,) = sim.of(SessionUpdated)
     assert (updated.session.instructions, updated.session.max_output_tokens) == ("Old.", "inf")
+
+
+def test_a_client_that_speaks_at_once_may_still_say_who_the_engine_is() -> None:
+    sim = conversation()
+    sim.now -= SETTLING
+    sim.speak(300)
+    sim.send(UpdateSession(session={"instructions": "You are a pirate."}))
+    sim.speak(180)
+    assert sim.of(Begin) == sim.of(HearAudio) == []
+    sim.wait(20)
+    assert sim.of(Begin) == [Begin(instructions="You are a pirate.", voice="joe")]
+    assert sum(len(command.audio) for command in sim.of(HearAudio)) == 24 * 480
+    sim.speak(100)
+    assert sum(len(command.audio) for command in sim.of(HearAudio)) == 24 * 580
+    assert errors(sim) == []
 
 
 def test_a_turn_based_engine_s_instructions_may_change_at_any_time() -> None:
@@ -753,3 +769,14 @@ def test_a_duplex_engine_cannot_end_a_response_by_its_name() -> None:
     sim.inject(ReplyEnded(response_id=response_id, reason="completed", input_tokens=0, output_tokens=0))
     sim.silence(200)
     assert sim.done() == []
+
+
+def test_the_session_says_what_holds_and_not_what_stock_clients_ask_for() -> None:
+    asked = {"turn_detection": {"type": "server_vad", "create_response": True}, "transcription": {"model": "whisper-1"}}
+    sim = conversation()
+    sim.send(UpdateSession(session={"audio": {"input": asked}}))
+    [updated] = sim.of(SessionUpdated)
+    heard = updated.session.audio.input
+    assert isinstance(heard.turn_detection, ServerVad)
+    assert (heard.turn_detection.create_response, heard.turn_detection.interrupt_response) == (False, False)
+    assert heard.transcription is None

@@ -13,6 +13,12 @@ test("a spoken turn goes round", () => {
   assert.deepEqual(states, ["connecting", "listening", "user-speaking", "thinking", "muse-speaking", "listening"]);
 });
 
+test("where a model answers when it will, the end of speech is no beginning of an answer", () => {
+  assert.equal(after("listening", "speech-started", "speech-over"), "listening");
+  assert.equal(after("interrupted", "speech-over"), "listening");
+  assert.equal(after("muse-speaking", "speech-over"), "muse-speaking");
+});
+
 test("an interruption stays visible until the user has finished", () => {
   assert.equal(after("muse-speaking", "interrupt", "speech-started"), "interrupted");
   assert.equal(after("muse-speaking", "interrupt", "speech-started", "speech-stopped"), "thinking");

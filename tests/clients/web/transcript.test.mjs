@@ -92,3 +92,13 @@ test("the oldest lines are dropped at two hundred", () => {
   assert.equal(lines.size, 200);
   assert.ok(!lines.has("0"));
 });
+
+test("words that nobody will find out are no longer waited for, and those that are there stay", () => {
+  const { transcript, lines } = start();
+  transcript.add("u", "user");
+  transcript.leave("u");
+  assert.equal(lines.get("u").state, "unwritten");
+  transcript.add("t", "user", "typed");
+  transcript.leave("t");
+  assert.equal(lines.get("t").state, "spoken");
+});
