@@ -27,13 +27,17 @@ class Alarm:
         self._paused = paused
         self._ring = ring
         self._timer: asyncio.TimerHandle | None = None
+        self._set_for = 0
         self._off = False
 
     def arm(self) -> None:
-        """Set the timer, unless it is set: it looks at the watchdog anew when it goes off."""
+        """Set the timer, unless it is set and goes off soon enough: it looks at the watchdog anew then."""
         due = self._watchdog.due()
-        if self._timer is None and due is not None and not self._off:
-            self._set(due)
+        if due is None or self._off or (self._timer is not None and self._set_for <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._set(due)
 
     def turn_off(self) -> None:
         """Never ring again."""
@@ -44,16 +48,17 @@ class Alarm:
 
     def _set(self, due: int) -> None:
         wait = max(0, due - self._clock()) / 1e9
-        self._timer = asyncio.get_running_loop().call_later(wait, self._look, due)
+        self._set_for = due
+        self._timer = asyncio.get_running_loop().call_later(wait, self._look)
 
-    def _look(self, set_for: int) -> None:
+    def _look(self) -> None:
         self._timer = None
         due, now = self._watchdog.due(), self._clock()
         if due is None or self._paused():
             return
         if due > now:
             self._set(due)
-        elif now - set_for > FRAME_NS // 2:
+        elif now - self._set_for > FRAME_NS // 2:
             # This process was held up itself: what has come meanwhile is read before the worker is judged.
             self._set(now + FRAME_NS)
         else:

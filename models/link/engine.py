@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketExce
 
 from models.link.address import host_of, reason
 from models.link.session import WorkerSession
+from models.link.watchdog import Watchdog
 from streaming.engine import EngineInfo
 from streaming.errors import EngineBusyError, EngineError, PeerError
 from streaming.schema import from_json
@@ -31,13 +32,17 @@ _ALIVE = ("ok", "overloaded")
 class LinkOptions:
     """Times in seconds. `patience`: frames' time that a worker may be silent while frames are unanswered.
 
-    `start`: how long a worker may take to load. `probe`: between looks at a worker that has been silent.
+    `prepare`: how long a prompt may take to be taken in; more than a worker's `--prepare-seconds`. `start`: how long a
+    worker may take to load. `sign`: between signs of a conversation that has not begun; less than a worker's
+    `--first-message-seconds`. `probe`: between looks at a worker that has been silent.
     """
 
     patience: float = 3.0
     start: float = 300.0
     open: float = 5.0
     ping: float = 10.0
+    prepare: float = 120.0
+    sign: float = 10.0
     probe: float = 1.0
     send_buffer: int = 1024 * 1024
 
@@ -108,8 +113,9 @@ class WorkerEngine:
             connection,
             info,
             clock=self._clock,
-            patience=self._options.patience,
+            watchdog=Watchdog(patience=self._options.patience, prepare=self._options.prepare),
             send_buffer=self._options.send_buffer,
+            sign_seconds=self._options.sign,
             on_silent=self._eject,
             on_closed=self._sessions.discard,
         )

@@ -46,7 +46,8 @@ _SILENCE = np.zeros(FRAME_SAMPLES, np.float32)
 class WorkerSession:
     """See `streaming.engine.EngineSession`.
 
-    `on_silent` is called when the worker has been silent for too long, `on_closed` once when the conversation is over.
+    Until its first command it sends a ping every `sign_seconds`. `on_silent` is called when the worker has been silent
+    for too long by `watchdog`, `on_closed` once when the conversation is over.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class WorkerSession:
         info: EngineInfo,
         *,
         clock: Callable[[], int],
-        patience: float,
+        watchdog: Watchdog,
         send_buffer: int,
+        sign_seconds: float,
         on_silent: Callable[[], None],
         on_closed: Callable[[WorkerSession], None],
     ) -> None:
@@ -67,18 +69,20 @@ class WorkerSession:
         self._on_closed = on_closed
         self._queue = EventQueue(MAX_EVENTS)
         self._line = Line(connection, limit=send_buffer, on_full=self._on_full)
-        self._watchdog = Watchdog(patience=patience)
+        self._watchdog = watchdog
         self._alarm = Alarm(self._watchdog, clock=clock, paused=lambda: self._queue.is_full, ring=self._silent)
         self._text = ""  # that begins in the frame to come
         self._last_words = ""  # of the worker, before it closes
         self._over = False
         self._closed = False
         self._reader = asyncio.create_task(self._read())
+        self._signs = asyncio.create_task(self._give_signs(sign_seconds))
 
     def send(self, command: EngineCommand) -> None:
         """See `EngineSession.send`."""
         if self._over:
             return
+        self._signs.cancel()
         if not self._duplex:
             self._line.send(encode(Command(command=command)))
             return
@@ -86,6 +90,8 @@ class WorkerSession:
             case Begin():
                 values = {"type": "begin", "instructions": command.instructions, "voice": command.voice}
                 self._line.send(encode(Metadata(values=values)))
+                self._watchdog.begins(self._clock())
+                self._alarm.arm()
             case HearAudio():
                 for start in range(0, len(command.audio), MOST_SAMPLES):
                     self._line.send(encode(Pcm(audio=command.audio[start : start + MOST_SAMPLES])))
@@ -103,6 +109,7 @@ class WorkerSession:
         if self._over:
             return
         self._over = True
+        self._signs.cancel()
         self._alarm.turn_off()
         self._queue.put(EngineLost(message=message))
         self._queue.close()
@@ -115,10 +122,17 @@ class WorkerSession:
         self._closed = self._over = True
         self._alarm.turn_off()
         self._queue.close()
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
+        for task in (self._reader, self._signs):
+            task.cancel()
+        await asyncio.gather(self._reader, self._signs, return_exceptions=True)
         await self._connection.close()
         self._on_closed(self)
+
+    async def _give_signs(self, every: float) -> None:
+        """A client that sends nothing is closed; one that has not begun says that it is there."""
+        while True:
+            await asyncio.sleep(every)
+            self._line.send(encode(Ping()))
 
     # --- from the worker -----------------------------------------------------------------------------------------
 

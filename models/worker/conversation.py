@@ -64,10 +64,13 @@ class Conversation:
         self._intake = Intake()
         self._counted = 0  # of the frames dropped, those that the metrics know of
         self._frames = 0
+        self._spoke = False
         self._extended = opening.audio == "pcm"
         # A stock client says all that it has to say in the address.
         self._options: SlotOptions | None = None if self._extended else opening.options
-        self.last_heard = self._last_message = clock()
+        self._last_sign = self._last_message = clock()
+        self.awaited = self._extended
+        """Whether it could speak and has not begun."""
         self.listening = asyncio.Event()
         self._allowance = float(_MESSAGES_AT_ONCE)
 
@@ -82,6 +85,11 @@ class Conversation:
         intake = self._intake
         return {"heard": intake.taken, "said": self._frames, "dropped": intake.dropped, "waiting": intake.depth}
 
+    @property
+    def silence(self) -> float:
+        """Seconds since there was a sign of it: any message until it begins, then audio."""
+        return (self._clock() - self._last_sign) / 1e9
+
     def greet(self) -> None:
         """The first messages. A stock client takes the handshake for a sign that the model listens, so it gets none."""
         if self._extended:
@@ -92,6 +100,8 @@ class Conversation:
     def receive(self, data: bytes) -> None:
         """A message. Raises PeerError for one that cannot be read, or that a client does not send."""
         self._limit_rate()
+        if self.awaited:
+            self._last_sign = self._last_message
         match message := decode(data):
             case Pcm() | OggOpus():
                 self._hear(message)
@@ -118,7 +128,11 @@ class Conversation:
         self._count_drops("early")
         self._intake.listen()
         self.listening.set()
-        self._put(Metadata(values={"type": "ready"}) if self._extended else Handshake())
+        if self._extended:
+            self._put(Metadata(values={"type": "ready"}))
+        else:
+            self._put(Handshake())
+            self.awaited, self._last_sign = not self._spoke, self._clock()
 
     def deliver(self, out: FrameOut, times: FrameTimes) -> None:
         """See `Seat.deliver`."""
@@ -154,6 +168,7 @@ class Conversation:
         for name in ("instructions", "voice"):
             if not isinstance(values.get(name, ""), str):
                 raise PeerError(f"{name}: expected a string", code="invalid_value", param=name)
+        self.awaited = False
         default = self._opening.options
         self._options = replace(
             default,
@@ -166,7 +181,7 @@ class Conversation:
             self._options = self._opening.options
         now = self._clock()
         self._intake.put(self._codec.heard(message), now)
-        self.last_heard = now
+        self.awaited, self._spoke, self._last_sign = False, True, now
 
     def _count_drops(self, reason: str) -> None:
         if new := self._intake.dropped - self._counted:

@@ -190,13 +190,15 @@ class DuplexHost:
         return await never
 
     async def _reap(self, talk: Conversation) -> Ending:
-        """Returns when nothing has been heard for too long."""
-        patience = self._settings.silent_seconds
-        left = patience
-        while left > 0:
-            await asyncio.sleep(left)
-            left = patience - (self._clock() - talk.last_heard) / 1e9
-        return silent(patience)
+        """Returns when there has been no sign of the client for too long."""
+        settings = self._settings
+        while True:
+            patience = settings.first_message_seconds if talk.awaited else settings.silent_seconds
+            left = patience - talk.silence
+            if left <= 0:
+                return silent(patience)
+            # Which of the two holds may change meanwhile.
+            await asyncio.sleep(min(left, settings.first_message_seconds, settings.silent_seconds))
 
 
 async def _guard(work: Awaitable[Ending | None], over: Callable[[Ending | None], None]) -> None:

@@ -27,9 +27,10 @@ def build_host(settings: WorkerSettings, *, clock: Callable[[], int], metrics: W
         case "echo" | "embedded" as kind:
             chosen = EngineSettings(models_dir=settings.models_dir, max_sessions=settings.slots, workers=settings.cores)
             try:
-                return TurnBasedHost(build_models(kind, chosen, clock=clock).engine)
+                engine = build_models(kind, chosen, clock=clock).engine
             except ModuleNotFoundError as error:
                 raise SettingsError(f"--engine {kind} needs {error.name}: pip install 'muse-voice[{kind}]'") from None
+            return TurnBasedHost(engine, first_message_seconds=settings.first_message_seconds)
 
 
 def _moshi(settings: WorkerSettings) -> Callable[[], DuplexBatch]:

@@ -46,7 +46,9 @@ async def _serve(settings: WorkerSettings) -> int:
         await server.listen(listener)
         _log.info("listening: url=%s", url)
         if not await _until(asyncio.create_task(host.load()), stop):
-            return 0
+            # The thread that loads would hold the process until it is done.
+            _log.info("stopped while it loads")
+            os._exit(0)
         _log.info("ready: engine=%s slots=%d url=%s", host.info.model, settings.slots, url)
         return await _run(host, server, settings.drain_seconds, stop)
     finally:

@@ -45,8 +45,11 @@ class WorkerSettings(BaseSettings):
     late_ms: float = Field(
         default=70, gt=0, description="refuse new conversations while the 95th percentile of ticks (80 ms) is above"
     )
+    first_message_seconds: float = Field(
+        default=30, gt=0, description="close a client that has not begun and sends nothing at all, not even pings"
+    )
     silent_seconds: float = Field(
-        default=600, gt=0, description="close a client that sends no audio for so long; at least MUSE_IDLE_SECONDS"
+        default=600, gt=0, description="close a client that has begun and sends no audio; at least MUSE_IDLE_SECONDS"
     )
     ping_seconds: float = Field(default=15, gt=0, description="between pings, and how long a pong may take")
     handshake_seconds: float = Field(default=10, gt=0, description="how long a client may take to open")

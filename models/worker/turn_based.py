@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from models.worker.conversation import PROTOCOL
-from models.worker.ending import TEXT_MESSAGE, Ending, failed
+from models.worker.ending import TEXT_MESSAGE, Ending, failed, silent
 from models.worker.host import HostStatus
 from models.worker.opening import Opening
 from models.worker.slots import Slot
@@ -27,10 +27,14 @@ _MOST_MESSAGE = 32 * 2**20  # two minutes of speech to transcribe, in base64
 
 
 class TurnBasedHost:
-    """See `models.worker.host.Host`. `engine` holds as many conversations as the worker has slots."""
+    """See `models.worker.host.Host`. `engine` holds as many conversations as the worker has slots.
 
-    def __init__(self, engine: Engine) -> None:
+    A client that has sent no command yet is closed where nothing at all comes for `first_message_seconds`.
+    """
+
+    def __init__(self, engine: Engine, *, first_message_seconds: float = 30.0) -> None:
         self._engine = engine
+        self._first_message_seconds = first_message_seconds
         self._loaded = False
         self._talks: dict[int, asyncio.Future[Ending | None]] = {}
         self._commands: dict[int, int] = {}
@@ -104,12 +108,24 @@ class TurnBasedHost:
         await self._engine.close()
 
     async def _read(self, connection: ServerConnection, index: int, session: EngineSession) -> Ending | None:
+        try:
+            async with asyncio.timeout(self._first_message_seconds) as patience:
+                return await self._take(connection, index, session, patience)
+        except TimeoutError:
+            return silent(self._first_message_seconds)
+
+    async def _take(
+        self, connection: ServerConnection, index: int, session: EngineSession, patience: asyncio.Timeout
+    ) -> Ending | None:
+        now = asyncio.get_running_loop().time
         async for data in connection:
+            patience.reschedule(None if self._commands[index] else now() + self._first_message_seconds)
             if isinstance(data, str):
                 return TEXT_MESSAGE
             match message := decode(data):
                 case Command():
                     self._commands[index] += 1
+                    patience.reschedule(None)
                     session.send(message.command)
                 case None | Metadata() | Ping():
                     pass

@@ -34,7 +34,7 @@ from streaming.engine import (
 )
 from streaming.errors import EngineBusyError, EngineError
 from streaming.schema import to_json
-from streaming.wire.moshi import FRAME_SAMPLES, Frame, Handshake, Metadata, Text, decode, encode
+from streaming.wire.moshi import FRAME_SAMPLES, Frame, Handshake, Metadata, Ping, Text, decode, encode
 from tests.models.worker.loopback import FRAME_SECONDS, speech, worker
 
 BUSY = LinkOptions(patience=50, open=10)
@@ -350,6 +350,74 @@ async def test_a_worker_that_falls_silent_is_ejected_until_it_is_well() -> None:
         assert opened == 4
         for one in (session, *again):
             await one.close()
+
+
+async def test_a_worker_that_never_gets_ready_is_lost_and_one_that_does_is_watched_at_once() -> None:
+    gets_ready = False
+
+    async def handler(connection: ServerConnection) -> None:
+        await greet(connection)
+        await connection.recv()
+        if gets_ready:
+            await connection.send(encode(Metadata(values={"type": "ready"})))
+        await connection.wait_closed()
+
+    async with peer(handler) as url, linked(url, LinkOptions(patience=3, prepare=0.5, probe=0)) as engine:
+        session = await engine.open("s")
+        await asyncio.sleep(0.7)  # it has not been told to begin
+        session.send(Begin(instructions="", voice=""))
+        assert await lost(session, 2) == "the worker has fallen silent"
+        await session.close()
+    gets_ready = True
+    async with peer(handler) as url, linked(url, LinkOptions(patience=3, prepare=30)) as engine:
+        session = await engine.open("s")
+        session.send(Begin(instructions="", voice=""))
+        session.send(HearAudio(audio=speech(1)))
+        assert await lost(session, 2) == "the worker has fallen silent"
+        await session.close()
+
+
+async def test_a_conversation_that_has_not_begun_lives_on_and_then_gives_no_more_signs() -> None:
+    received: list[object] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        await greet(connection)
+        async for data in connection:
+            assert isinstance(data, bytes)
+            received.append(decode(data))
+
+    async with peer(handler) as url, linked(url, LinkOptions(sign=0.05)) as engine:
+        session = await engine.open("s")
+        await asyncio.sleep(0.4)
+        signs = len(received)
+        assert signs >= 4
+        assert set(map(type, received)) == {Ping}
+        session.send(Begin(instructions="", voice=""))
+        await asyncio.sleep(0.3)
+        assert len(received) <= signs + 2
+        await session.close()
+
+
+@pytest.mark.parametrize("kind", ["duplex", "turns"])
+async def test_a_quiet_session_outlives_the_workers_patience_for_strangers(kind: str) -> None:
+    host_engine = None
+    if kind == "turns":
+        engine = EchoEngine(clock=time.monotonic_ns, max_sessions=4)
+        host_engine = TurnBasedHost(engine, first_message_seconds=0.5)
+    async with (
+        worker(host=host_engine, first_message_seconds=0.5) as host,
+        linked(host.url, LinkOptions(sign=0.1, patience=50)) as link,
+    ):
+        session = await link.open("s")
+        await asyncio.sleep(1.2)
+        assert [slot["state"] for slot in await host.slots()].count("free") == 3
+        if kind == "duplex":
+            session.send(Begin(instructions="", voice=""))
+        else:
+            session.send(Transcribe(item_id="i", revision=1, audio=speech(1)))
+        await asyncio.sleep(1)  # it has begun, and may be silent
+        assert [slot["state"] for slot in await host.slots()].count("free") == 3
+        await session.close()
 
 
 async def test_a_worker_that_takes_nothing_is_lost_and_never_waited_for() -> None:

@@ -5,13 +5,21 @@ from models.link.watchdog import FRAME_NS, Watchdog
 from streaming.wire.moshi import FRAME_SAMPLES
 
 
-def test_nothing_is_expected_before_the_worker_listens_however_long_its_prompt_takes() -> None:
-    dog = Watchdog()
+def test_before_the_worker_listens_it_has_the_time_of_a_prompt_from_when_it_was_given_one() -> None:
+    dog = Watchdog(prepare=100)
+    assert dog.due() is None
+    dog.begins(5)
     for tick in range(1000):
-        dog.sent(FRAME_SAMPLES, tick * FRAME_NS)
-        assert dog.due() is None
+        dog.sent(FRAME_SAMPLES, 5 + tick * FRAME_NS)
+        assert dog.due() == 5 + 100 * 10**9
     dog.listens(1000 * FRAME_NS)
     assert dog.due() == 1003 * FRAME_NS
+
+
+def test_a_conversation_that_begins_with_audio_is_waited_for_from_then_on() -> None:
+    dog = Watchdog(prepare=2)
+    dog.sent(1, 7)
+    assert dog.due() == 7 + 2 * 10**9
 
 
 def test_nothing_is_expected_while_nothing_is_sent() -> None:

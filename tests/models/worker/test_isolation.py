@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
@@ -226,6 +227,63 @@ async def test_a_silent_client_is_reaped_and_one_that_speaks_is_not(alone: Sampl
                 assert await ending(client) == (1001, "silent")
 
         np.testing.assert_array_equal(await beside(host, misuse), alone)
+
+
+async def test_a_client_that_opens_and_sends_nothing_at_all_is_closed(alone: Samples) -> None:
+    async with worker(first_message_seconds=0.4) as host:
+
+        async def misuse() -> None:
+            async with host.talk() as client:
+                assert await ending(client) == (1001, "silent")
+            await host.until(lambda slots: sum(slot["state"] == "free" for slot in slots) == 3)
+
+        np.testing.assert_array_equal(await beside(host, misuse), alone)
+
+
+async def test_pings_keep_a_client_only_until_it_begins() -> None:
+    async with worker(first_message_seconds=0.4, silent_seconds=0.8) as host, host.talk() as client:
+        for _ in range(12):
+            await client.send(encode(Ping()))
+            await asyncio.sleep(0.1)
+        assert sum(slot["state"] == "opening" for slot in await host.slots()) == 1
+        await begin(client)
+
+        async def ping() -> None:
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await client.send(encode(Ping()))
+                    await asyncio.sleep(0.1)
+
+        pinging = asyncio.create_task(ping())
+        assert await ending(client) == (1001, "silent")
+        await pinging
+
+
+class SlowToPrepare(EchoBatch):
+    """Takes a second over a prompt."""
+
+    left = 12
+
+    def prepare(self) -> bool:
+        self.left -= 1
+        if self.left > 0:
+            time.sleep(0.08)
+            return True
+        return super().prepare()
+
+
+async def test_a_stock_client_is_awaited_from_when_it_is_told_that_it_is_heard() -> None:
+    pytest.importorskip("sphn")
+    async with (
+        worker(batch=lambda: SlowToPrepare(4), first_message_seconds=0.5) as host,
+        host.talk("audio=opus") as client,
+    ):
+        began = time.monotonic()
+        assert decode(await client.recv(decode=False)) == Handshake()
+        told = time.monotonic()
+        assert told - began > 0.6  # longer than a client may be silent that could speak
+        assert await ending(client) == (1001, "silent")
+        assert 0.4 < time.monotonic() - told < 2
 
 
 async def test_a_half_open_client_is_reaped(alone: Samples) -> None:

@@ -160,6 +160,9 @@ from models.worker.echo import EchoBatch
 from models.worker.settings import WorkerSettings
 
 class Model(EchoBatch):
+    def load(self):
+        {load}
+
     def step(self, frames):
         {step}
 
@@ -181,7 +184,7 @@ sys.exit(process.run(WorkerSettings(engine="echo-duplex", slots=2, listen="127.0
 async def test_a_model_that_fails_or_hangs_shows_at_health_and_its_process_goes(
     step: str, status: str, message: str
 ) -> None:
-    with running_worker(command=[sys.executable, "-c", _MODEL.format(step=step)]) as worker:
+    with running_worker(command=[sys.executable, "-c", _MODEL.format(step=step, load="pass")]) as worker:
         engine = WorkerEngine(worker.url, clock=time.monotonic_ns)
         await engine.start()
         call = Call(await engine.open("a"))
@@ -197,6 +200,18 @@ async def test_a_model_that_fails_or_hangs_shows_at_health_and_its_process_goes(
         finally:
             await call.close()
             await engine.close()
+
+
+def test_a_worker_that_loads_goes_when_it_is_told_to() -> None:
+    command = [sys.executable, "-c", _MODEL.format(step="pass", load="time.sleep(30)")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "listening" in process.stderr.readline()
+        process.terminate()
+        try:
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
