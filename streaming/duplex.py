@@ -29,6 +29,10 @@ AHEAD = 1500 * MS
 """How much faster than real time (ns) audio may come. The engine hears in real time and no faster, and whoever sends a
 recording at once would talk to a queue. After a stall twice as much may come at once, which a worker still takes."""
 
+SETTLING = 500 * MS
+"""ns from the session's beginning on in which the engine is told nothing yet: stock clients send their instructions
+when they have heard of the session, and audio meanwhile."""
+
 PIECE = 20 * MS
 """The engine is given its audio in multiples of this (ns), however small the pieces are in which a client sends it."""
 
@@ -42,10 +46,12 @@ class Duplex:
     quiet, is another response. An utterance longer than `SessionOptions.longest_turn` becomes several responses.
     """
 
-    def __init__(self, core: Core, responses: Responses, turns: UserTurns) -> None:
+    def __init__(self, core: Core, responses: Responses, turns: UserTurns, *, now: int) -> None:
         self._core = core
         self._responses = responses
         self._turns = turns
+        self._settled_at = now + SETTLING
+        self._held: list[Samples] = []  # of the user's audio, until then
         self._pieces = Reframer(core.engine.input_rate * PIECE // SECOND)
         self._utterances = Utterances(core.engine.output_rate)
         self._reply: Reply | None = None  # of the utterance under way
@@ -78,13 +84,21 @@ class Duplex:
 
     def hear(self, audio: Samples, *, now: int) -> None:
         """The next of the user's audio; before its first the engine is told who it is."""
-        if not len(audio):
+        if len(audio):
+            self._held.append(audio)
+            self._give(now)
+
+    def _give(self, now: int) -> None:
+        """Hand over what is held, once the session has settled."""
+        if not self._held or now < self._settled_at:
             return
         config, engine = self._core.config, self._core.engine
         if not self.begun:
             voice = engine_voice(config.audio.output.voice, engine)
             self._core.out.put(Begin(instructions=config.instructions, voice=voice))
             self.begun = True
+        audio = np.concatenate(self._held)
+        self._held.clear()
         if pieces := list(self._pieces.push(audio)):
             whole = np.concatenate(pieces)
             self._given += len(whole)
@@ -121,11 +135,14 @@ class Duplex:
 
     def due(self) -> int | None:
         """When (ns) `follow` is needed."""
+        if self._held:
+            return self._settled_at
         return self._came_at + STALL if self._utterances.open else None
 
     def follow(self, *, now: int) -> None:
         """Take note of the time."""
-        if (due := self.due()) is not None and due <= now:
+        self._give(now)
+        if self._utterances.open and now >= self._came_at + STALL:
             self._utterances.reset()
             self._end_reply()
 

@@ -91,7 +91,7 @@ class Session:
         ahead = min(options.ahead, AHEAD) if engine.duplex else options.ahead
         self._listener = Listener(config.audio.input.format, engine_rate=engine.input_rate, ahead=ahead, now=now)
         self._turns = UserTurns(self._core, self._conversation, self._responses, self._listener, self._transcripts)
-        self._duplex = Duplex(self._core, self._responses, self._turns) if engine.duplex else None
+        self._duplex = Duplex(self._core, self._responses, self._turns, now=now) if engine.duplex else None
         self._began = now
         self._last_word = now
         self._warned = False

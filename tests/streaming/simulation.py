@@ -15,6 +15,7 @@ from streaming.audio import AudioFormat
 from streaming.client_events import AppendAudio, ClientEvent, CreateItem, RetrieveItem
 from streaming.config import AudioConfig, AudioInput, SessionConfig, Transcription
 from streaming.core import MS, Output, SessionOptions
+from streaming.duplex import SETTLING
 from streaming.engine import (
     CancelReply,
     ConfirmReply,
@@ -146,6 +147,8 @@ class Simulation:
         self._said_at = 0
         self._noise = np.random.default_rng(7)
         self._drain()
+        if self.engine.duplex:
+            self.now += SETTLING
 
     # --- the client
 
