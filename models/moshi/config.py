@@ -116,7 +116,7 @@ class MimiConfig:
     """The shape of the codec; the defaults are the published Mimi's. Audio is mono, 24 kHz; frames are 80 ms."""
 
     dimension: int = _sized(512, 8, 4096)
-    n_filters: int = _sized(64, 1, 512)
+    n_filters: int = _sized(64, 2, 512)  # a residual block has half as many
     ratios: tuple[int, ...] = (8, 6, 5, 4)
     codebook_dimension: int = _sized(256, 2, 4096)
     codebooks: int = _sized(32, HEARD_CODEBOOKS, 64)

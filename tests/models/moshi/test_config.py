@@ -181,6 +181,7 @@ def test_a_codec_reads_back(tmp_path: Path) -> None:
         (None, {"extra": 1}, "mimi.json has keys that are not known: extra"),
         ("seanet", {"ratios": [8, 6, 5, 3]}, "mimi.json: seanet has ratios = .*; expected at most 8, whose product"),
         ("seanet", {"ratios": [8, 6, 5, 8]}, "expected at most 8, whose product divides 1920 and is smaller than it"),
+        ("seanet", {"n_filters": 1}, "mimi.json: seanet has n_filters = 1; expected a whole number from 2 to 512"),
         ("seanet", {"norm": "weight_norm"}, "mimi.json: seanet has norm = weight_norm; expected 'none'"),
         ("quantizer", {"n_q": 4}, "mimi.json: quantizer has n_q = 4; expected a whole number from 8 to 64"),
         ("quantizer", {"input_dimension": 3}, "mimi.json: quantizer has input_dimension = 3; expected 512"),
