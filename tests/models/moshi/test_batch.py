@@ -266,6 +266,27 @@ def test_a_persona_is_taken_in_by_pieces_and_the_next_of_it_joins_at_once(person
     assert steps[0][0].audio.size == 1920  # the prompt's last frame, silence, has no delay to wait for
 
 
+def test_one_of_two_who_wait_for_the_same_prompt_may_leave(persona: MoshiBatch) -> None:
+    options = replace(SAMPLED, instructions="You are shared by two who call.", voice="bass")
+    audio = recording(12, 8)
+    persona.join(0, options)
+    persona.join(1, options)
+    assert persona.prepare()
+    persona.leave(0)
+    prepare(persona)
+    assert persona.ready(1)
+    said = converse(persona, 1, audio)
+    persona.leave(1)
+    persona.join(2, options)
+    assert_same(converse(persona, 2, audio), said)
+    persona.leave(2)
+
+    persona.join(0, replace(options, instructions="Nobody waits for this one."))
+    assert persona.prepare()
+    persona.leave(0)
+    assert not persona.prepare()
+
+
 def test_personas_differ_and_say_the_same_each_time(persona: MoshiBatch) -> None:
     audio = recording(9, 20)
     said = []

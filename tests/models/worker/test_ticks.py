@@ -86,6 +86,11 @@ class Batch(EchoBatch):
         self.left -= 1
         return self.left > 0 or super().prepare()
 
+    def ready(self, slot: int) -> bool:
+        if slot not in self._heard and slot not in self._joining:
+            raise KeyError(slot)  # as a model may that knows no such conversation
+        return super().ready(slot)
+
     def step(self, frames: Mapping[int, Samples]) -> Step:
         if self.broken:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -324,6 +329,68 @@ def test_leaving_frees_the_slot_for_another_even_where_no_time_is_left() -> None
         second = await rig.join(0, Client())
         await asyncio.sleep(1)
         assert second.heard[0].size == 0  # nothing of the first is left in it
+
+    run(scenario, batch)
+
+
+def test_who_leaves_before_the_prompt_is_in_is_not_asked_after() -> None:
+    async def scenario(rig: Rig) -> None:
+        talker = await rig.join(0, Client())
+        rig.batch.pieces = 10_000
+        gone = await rig.join(1, Client())
+        await rig.join(2, Client())
+        await asyncio.sleep(0.2)
+        await rig.ticks.leave(1)
+        await asyncio.sleep(0.5)
+        assert not rig.ticks.broken
+        assert talker.failure is None
+        assert (gone.listens_at, gone.asked) == (None, 0)
+
+    run(scenario)
+
+
+def test_leaving_needs_no_time_between_the_steps() -> None:
+    batch = Batch()
+    batch.cost = lambda tick: 80 * MS  # each ends when the next is due
+
+    async def scenario(rig: Rig) -> None:
+        await rig.join(0, Client())
+        await rig.join(1, Client())
+        await asyncio.sleep(1)
+        async with asyncio.timeout(0.5):
+            await rig.ticks.leave(1)
+        assert ("leave", virtual_time.now_ns()) in batch.log
+
+    run(scenario, batch)
+
+
+def test_a_caller_who_gives_up_while_joining_leaves_an_empty_slot() -> None:
+    batch = Batch()
+
+    async def scenario(rig: Rig) -> None:
+        await rig.join(0, Client())
+        await asyncio.sleep(0.4 + 0.001)  # within a step: nothing is served before it ends
+        gone = asyncio.create_task(rig.join(1, Client()))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await rig.ticks.leave(1)
+        assert [name for name, _ in batch.log if name in ("join", "leave")] == ["join", "join", "leave"]
+        assert not batch.ready(1)
+        next_caller = await rig.join(1, Client())
+        await asyncio.sleep(0.4)
+        assert next_caller.heard[0].size == 0
+
+    run(scenario, batch)
+
+
+def test_what_is_late_while_nobody_speaks_is_no_deadline_missed() -> None:
+    batch = Batch()
+    batch.piece_cost = 200 * MS
+
+    async def scenario(rig: Rig) -> None:
+        await rig.join(0, Client(lambda tick: False))
+        await asyncio.sleep(1)
+        assert rig.count("deadlines_missed_total") == 0
 
     run(scenario, batch)
 
