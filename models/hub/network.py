@@ -124,10 +124,13 @@ class GuardedTransport(httpx2.BaseTransport):
 
     def _send(self, request: httpx2.Request, address: str) -> httpx2.Response:
         timeout = httpx2.Timeout(self._timeout).as_dict()
+        headers = request.headers.copy()  # with the Host of the name, not of the address
+        if (request.url.host, request.url.port) != self._endpoint:
+            headers.pop("Authorization", None)  # huggingface_hub takes it wherever a listing says that it goes on
         pinned = httpx2.Request(
             request.method,
             request.url.copy_with(host=address),
-            headers=request.headers,  # with the Host of the name, not of the address
+            headers=headers,
             stream=request.stream,
             extensions={**request.extensions, "timeout": timeout, "sni_hostname": request.url.host},
         )

@@ -123,7 +123,10 @@ def write_record(path: Path, record: Record) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({name: asdict(file) for name, file in record.items()}), encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump({name: asdict(verified) for name, verified in record.items()}, file)
+            file.flush()
+            os.fsync(file.fileno())  # without its record a snapshot of gigabytes is fetched again
         temporary.replace(path)
     except OSError as error:
         raise WeightsUnavailableError(str(path), f"cannot be written: {error.strerror}") from None

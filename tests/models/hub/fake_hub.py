@@ -41,6 +41,7 @@ class FakeHub:
     chunked: set[str] = field(default_factory=set)  # sent without a length
     repository_gone: bool = False
     raw_listing: bytes | None = None
+    pages_host: str = "127.0.0.1"  # of the listing's further pages
     endless_listing: bool = False  # empty pages, each of which names the next
     statuses: list[int] = field(default_factory=list)  # answered to the next requests
     ignores_ranges: bool = False
@@ -155,7 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json([], {"Link": f'<{url}>; rel="next"'})
             return
         entries, end = self.fake.tree(), cursor + self.fake.page_size
-        url = f"{self.fake.endpoint}/api/models/{REPOSITORY}/tree/{COMMIT}?recursive=True&expand=False&cursor={end}"
+        base = f"http://{self.fake.pages_host}:{self.fake.port}"
+        url = f"{base}/api/models/{REPOSITORY}/tree/{COMMIT}?recursive=True&expand=False&cursor={end}"
         self._json(entries[cursor:end], {"Link": f'<{url}>; rel="next"'} if end < len(entries) else {})
 
     def _resolve(self, commit: str, name: str) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import SecretStr
 
 from models.hub.api import list_repository, pin, pinned
 from models.hub.errors import WeightsRefusedError, WeightsUnavailableError
 from models.hub.settings import HubSettings
-from tests.models.hub.conftest import REF
-from tests.models.hub.fake_hub import REPOSITORY, FakeHub
+from tests.models.hub.conftest import REF, loopback
+from tests.models.hub.fake_hub import CDN_HOST, REPOSITORY, FakeHub
 
 
 def test_all_pages_are_listed_with_sizes_and_hashes(hub: FakeHub, settings: HubSettings) -> None:
@@ -21,6 +22,13 @@ def test_a_listing_ends_at_the_first_file_too_many(hub: FakeHub, settings: HubSe
     hub.files |= {f"{n}.json": b"" for n in range(100)}
     assert len(list_repository(REF, settings.model_copy(update={"max_files": 4}))) == 5
     assert len(hub.requests) <= 3
+
+
+def test_a_listing_that_goes_on_elsewhere_takes_no_token_there(hub: FakeHub, settings: HubSettings) -> None:
+    hub.pages_host = CDN_HOST
+    list_repository(REF, settings.model_copy(update={"token": SecretStr("hf_a-secret-of-ours")}), resolver=loopback)
+    sent = {headers["host"].split(":")[0]: headers.get("authorization") for _, _, headers in hub.requests}
+    assert sent == {"127.0.0.1": "Bearer hf_a-secret-of-ours", CDN_HOST: None}
 
 
 def test_a_listing_of_empty_pages_ends(hub: FakeHub, settings: HubSettings) -> None:
