@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -53,6 +54,27 @@ async def test_a_full_worker_says_so_before_the_upgrade_and_a_slot_that_is_left_
         async with host.talk() as again:
             await begin(again)
             await until_ready(again)
+
+
+async def test_a_slot_is_not_given_away_before_it_is_cleared() -> None:
+    class SlowToClear(EchoBatch):
+        def leave(self, slot: int) -> None:
+            time.sleep(0.6)
+            super().leave(slot)
+
+    async with worker(batch=lambda: SlowToClear(1), slots=1) as host:
+        async with host.talk() as client:
+            await begin(client)
+            await until_ready(client)
+        await host.until(lambda slots: slots[0]["state"] == "leaving")
+        with pytest.raises(InvalidStatus) as refused:
+            async with host.talk():
+                pass
+        assert body(refused.value.response)["code"] == "full"
+        await host.until(lambda slots: slots[0]["state"] == "free")
+        async with host.talk() as client:
+            await begin(client)
+            await until_ready(client)
 
 
 async def test_callers_at_the_same_moment_never_share_a_slot() -> None:

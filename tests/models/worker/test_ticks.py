@@ -375,7 +375,8 @@ def test_a_caller_who_gives_up_while_joining_leaves_an_empty_slot() -> None:
         gone.cancel()
         await rig.ticks.leave(1)
         assert [name for name, _ in batch.log if name in ("join", "leave")] == ["join", "join", "leave"]
-        assert not batch.ready(1)
+        with pytest.raises(KeyError):
+            batch.ready(1)
         next_caller = await rig.join(1, Client())
         await asyncio.sleep(0.4)
         assert next_caller.heard[0].size == 0
