@@ -167,6 +167,13 @@ def test_a_client_that_speaks_at_once_may_still_say_who_the_engine_is() -> None:
     assert errors(sim) == []
 
 
+def test_a_turn_based_engine_takes_a_recording_at_once() -> None:
+    sim = Simulation(config=MANUAL)
+    sim.send(AppendAudio(audio=tone(20_000)))
+    assert errors(sim) == []
+    assert sim.of(HearAudio) == []
+
+
 def test_a_turn_based_engine_s_instructions_may_change_at_any_time() -> None:
     sim = Simulation()
     sim.silence(100)
@@ -656,6 +663,14 @@ def test_a_cancelled_utterance_is_not_heard_again_and_the_next_one_is(stop: Clie
     sim.silence(4000)
     assert [d.response.status for d in sim.done()] == ["cancelled", "completed"]
     assert len(spoken(sim, 1)) == 24 * (RULE.pre_roll + 160 + 1600 + RULE.quiet)
+
+
+def test_a_duplex_engine_is_not_told_of_a_cancelled_response() -> None:
+    sim = replying()
+    sim.send(CancelResponse())
+    sim.silence(1000)
+    assert sim.done()[0].response.status == "cancelled"
+    assert sim.of(CancelReply) == []
 
 
 def test_a_cancelled_utterance_stays_so_past_the_longest() -> None:
