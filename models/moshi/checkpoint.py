@@ -165,7 +165,7 @@ def load_mimi(checkpoint: Checkpoint, device: torch.device | str) -> MimiModel:
 def load_tokenizer(checkpoint: Checkpoint) -> sentencepiece.SentencePieceProcessor:
     """The text tokenizer.
 
-    Raises EngineError where the file is not a SentencePiece model, or has not one piece for each text token.
+    Raises EngineError where the file is not a SentencePiece model, or has not one piece of text for each text token.
     """
     tokenizer = sentencepiece.SentencePieceProcessor()
     try:
@@ -180,6 +180,13 @@ def load_tokenizer(checkpoint: Checkpoint) -> sentencepiece.SentencePieceProcess
             f"expected text_card ({checkpoint.lm.text_card})",
             code="invalid_weights",
         )
+    try:
+        for token in range(checkpoint.lm.text_card):
+            tokenizer.id_to_piece(token)
+    except UnicodeDecodeError as error:
+        raise EngineError(
+            f"{checkpoint.text_tokenizer.name} has pieces that are not UTF-8", code="invalid_weights"
+        ) from error
     return tokenizer
 
 

@@ -302,6 +302,16 @@ def test_the_tokenizer_is_loaded(tiny_moshi: Path) -> None:
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+def test_a_tokenizer_whose_pieces_are_no_text_is_refused_when_it_is_loaded(changed: Callable[..., Path]) -> None:
+    """Or a conversation would find out, at the first such word that the model says."""
+    checkpoint = read_checkpoint(changed())
+    whole = checkpoint.text_tokenizer.read_bytes()
+    assert "▁how".encode() in whole
+    checkpoint.text_tokenizer.write_bytes(whole.replace("▁how".encode(), b"\xff\xff\xffhow", 1))
+    with pytest.raises(EngineError, match=r"tokenizer_spm_32k_3.model has pieces that are not UTF-8"):
+        load_tokenizer(checkpoint)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [(b"not a model", "is not a SentencePiece model"), (None, "has 512 pieces; expected text_card")],
