@@ -1,10 +1,15 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
+from websockets.http11 import Request, Response
 
+from models.worker import server
 from models.worker.batch import SlotOptions, Step
 from models.worker.echo import EchoBatch
 from streaming.engine import Samples
@@ -75,6 +80,24 @@ async def test_a_slot_is_not_given_away_before_it_is_cleared() -> None:
         async with host.talk() as client:
             await begin(client)
             await until_ready(client)
+
+
+async def test_a_slot_whose_client_is_gone_before_it_talks_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_CLAIM_SECONDS", 0.1)
+    gone: Any = object()  # whose connection breaks between the answer to it and its first task
+    async with worker(slots=1) as host:
+        request = Request("/api/chat?audio=pcm", Headers())
+        assert host.server._reserve(gone, request, Response(101, "Switching Protocols", Headers())) is None
+        assert (await host.get("/health")).json()["free"] == 0
+        await host.until(lambda slots: slots[0]["state"] == "free")
+
+
+async def test_messages_are_not_compressed_even_where_the_client_offers_it() -> None:
+    async with worker() as host:
+        address = f"{host.url}/api/chat?audio=pcm"
+        async with connect(address, proxy=None, compression="deflate") as client:
+            assert client.response is not None
+            assert "Sec-WebSocket-Extensions" not in client.response.headers
 
 
 async def test_callers_at_the_same_moment_never_share_a_slot() -> None:
