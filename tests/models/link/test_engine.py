@@ -403,19 +403,19 @@ async def test_a_quiet_session_outlives_the_workers_patience_for_strangers(kind:
     host_engine = None
     if kind == "turns":
         engine = EchoEngine(clock=time.monotonic_ns, max_sessions=4)
-        host_engine = TurnBasedHost(engine, first_message_seconds=0.5)
+        host_engine = TurnBasedHost(engine, first_message_seconds=1)
     async with (
-        worker(host=host_engine, first_message_seconds=0.5) as host,
+        worker(host=host_engine, first_message_seconds=1) as host,
         linked(host.url, LinkOptions(sign=0.1, patience=50)) as link,
     ):
         session = await link.open("s")
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.5)
         assert [slot["state"] for slot in await host.slots()].count("free") == 3
         if kind == "duplex":
             session.send(Begin(instructions="", voice=""))
         else:
             session.send(Transcribe(item_id="i", revision=1, audio=speech(1)))
-        await asyncio.sleep(1)  # it has begun, and may be silent
+        await asyncio.sleep(1.3)  # it has begun, and may be silent
         assert [slot["state"] for slot in await host.slots()].count("free") == 3
         await session.close()
 

@@ -339,7 +339,6 @@ def test_who_leaves_before_the_persona_is_there_leaves_nothing_waiting(persona: 
         (replace(SAMPLED, voice="tenor"), "voice"),
         (replace(SAMPLED, voice="../voices/alto"), "voice"),
         (replace(SAMPLED, instructions="word " * 400), "instructions"),
-        (replace(SAMPLED, instructions="x" * 10_001), "instructions"),
         (replace(SAMPLED, audio_top_k=-1), "audio_top_k"),
         (replace(SAMPLED, text_temperature=float("nan")), "text_temperature"),
     ],
@@ -352,6 +351,14 @@ def test_options_that_cannot_be_taken_are_refused_by_name(
     assert caught.value.param == param
     persona.join(0, SAMPLED)
     persona.leave(0)
+
+
+def test_instructions_are_bounded_before_they_are_tokenized(
+    persona: MoshiBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persona._loaded, "_tokenizer", None)
+    with pytest.raises(PeerError, match="instructions have 10001 characters; expected at most 10000"):
+        persona.join(0, replace(SAMPLED, instructions="x" * 10_001))
 
 
 class _Waits(TorchDispatchMode):

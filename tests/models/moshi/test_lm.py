@@ -198,6 +198,17 @@ def test_forced_tokens_are_chosen_at_their_column_and_only_there(load: Callable[
     assert forced[7, 0] != 100
 
 
+def test_what_was_to_be_forced_is_forgotten_with_the_conversation(load: Callable[[], Any]) -> None:
+    call = heard(4, 12)
+    hall = Hall(load(), 1)
+    hall.join(0, GREEDY)
+    hall.batch.force(0, at=5, tokens=torch.full((9,), 7))
+    hall.run(0, call[:3])
+    hall.leave(0)
+    hall.join(0, GREEDY)
+    np.testing.assert_array_equal(hall.run(0, call), stock(load(), call))
+
+
 def test_the_state_is_as_large_as_the_window(tiny_moshi: Path) -> None:
     checkpoint = read_checkpoint(tiny_moshi)
     sizes = {}
