@@ -158,7 +158,8 @@ def test_a_client_that_speaks_at_once_may_still_say_who_the_engine_is() -> None:
     sim.speak(300)
     sim.send(UpdateSession(session={"instructions": "You are a pirate."}))
     sim.speak(180)
-    assert sim.of(Begin) == sim.of(HearAudio) == []
+    assert sim.of(Begin) == []
+    assert sim.of(HearAudio) == []
     sim.wait(20)
     assert sim.of(Begin) == [Begin(instructions="You are a pirate.", voice="joe")]
     assert sum(len(command.audio) for command in sim.of(HearAudio)) == 24 * 480
