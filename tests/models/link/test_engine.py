@@ -35,7 +35,7 @@ from streaming.engine import (
 from streaming.errors import EngineBusyError, EngineError
 from streaming.schema import to_json
 from streaming.wire.moshi import FRAME_SAMPLES, Frame, Handshake, Metadata, Ping, Text, decode, encode
-from tests.models.worker.loopback import FRAME_SECONDS, speech, worker
+from tests.models.worker.loopback import FRAME_SECONDS, Worker, speech, worker
 
 BUSY = LinkOptions(patience=50, open=10)
 """Of a machine that may be busy."""
@@ -76,6 +76,10 @@ async def talk(session: WorkerSession, audio: Samples, piece: int = FRAME_SAMPLE
         await asyncio.sleep(piece / FRAME_SAMPLES * FRAME_SECONDS)
 
 
+async def listens(host: Worker) -> None:
+    await host.until(lambda slots: any(slot["state"] == "talking" for slot in slots))
+
+
 # --- a duplex worker ---------------------------------------------------------------------------------------------
 
 
@@ -85,7 +89,7 @@ async def test_what_is_heard_comes_back_as_speech_of_the_same_length() -> None:
         assert engine.info.duplex
         session = await engine.open("s")
         session.send(Begin(instructions="Be kind.", voice="echo"))
-        await asyncio.sleep(0.1)  # what is said to a model that does not listen yet is lost
+        await listens(host)  # what is said to a model that does not is lost
         talking = asyncio.create_task(talk(session, audio, 960))
         said = await hear(session, 8)
         await talking
@@ -104,7 +108,7 @@ async def test_what_is_too_loud_is_clipped_before_the_model_hears_it() -> None:
     async with worker() as host, linked(host.url) as engine:
         session = await engine.open("s")
         session.send(Begin(instructions="", voice=""))
-        await asyncio.sleep(0.1)
+        await listens(host)
         session.send(HearAudio(audio=np.full(2 * FRAME_SAMPLES, 1e30, np.float32)))
         np.testing.assert_array_equal((await hear(session, 2))[1].audio, np.ones(FRAME_SAMPLES))
         await session.close()
@@ -115,7 +119,7 @@ async def test_more_than_a_second_at_once_is_sent_in_pieces() -> None:
     async with worker() as host, linked(host.url) as engine:
         session = await engine.open("s")
         session.send(Begin(instructions="", voice=""))
-        await asyncio.sleep(0.1)
+        await listens(host)
         session.send(HearAudio(audio=audio))
         said = await hear(session, 5)
         np.testing.assert_array_equal(said[4].audio, audio[3 * FRAME_SAMPLES : 4 * FRAME_SAMPLES])
@@ -155,6 +159,16 @@ async def test_closing_the_engine_tells_every_session_and_lets_go_of_the_slots()
         await host.until(lambda slots: all(slot["state"] == "free" for slot in slots))
         with pytest.raises(EngineBusyError):
             await engine.open("c")
+
+
+async def test_a_session_that_is_lost_lets_go_of_its_slot_before_anybody_closes_it() -> None:
+    async with worker() as host, linked(host.url) as engine:
+        session = await engine.open("s")
+        session.send(Begin(instructions="", voice=""))
+        await listens(host)
+        session.lose("the worker has fallen silent")
+        await host.until(lambda slots: all(slot["state"] == "free" for slot in slots), seconds=3)
+        await session.close()
 
 
 async def test_a_worker_with_a_key() -> None:
@@ -443,7 +457,7 @@ async def test_a_reader_that_pauses_is_no_fault_of_the_workers() -> None:
     async with worker() as host, linked(host.url, LinkOptions(patience=3)) as engine:
         session = await engine.open("s")
         session.send(Begin(instructions="", voice=""))
-        await asyncio.sleep(0.1)
+        await listens(host)
         await talk(session, speech(10))
         assert len(await hear(session, 9)) == 9
         await session.close()
