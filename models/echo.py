@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from models.event_queue import EventQueue
+from models.turn_audio import TurnAudio
 from models.turn_based import Emit, ReplyWork, TurnBasedEngine, TurnBasedSession
 from streaming.engine import (
     EngineEvent,
@@ -24,7 +25,6 @@ from streaming.engine import (
 RATE = 24_000
 WORDS = "echo"
 
-_KEPT_TURNS = 4
 _CHUNK = RATE // 2
 _NOTHING: Samples = np.zeros(0, np.float32)
 
@@ -65,13 +65,10 @@ class _Turns:
 
     def __init__(self, put: Callable[[EngineEvent], None]) -> None:
         self._put = put
-        self._audio: dict[str, Samples] = {}
+        self._audio = TurnAudio()
 
     def start(self, command: Transcribe) -> None:
-        self._audio.pop(command.item_id, None)
-        self._audio[command.item_id] = command.audio
-        if len(self._audio) > _KEPT_TURNS:
-            del self._audio[next(iter(self._audio))]
+        self._audio.keep(command)
         self._put(Transcript(item_id=command.item_id, revision=command.revision, text=WORDS))
 
     async def close(self) -> None:
@@ -82,7 +79,8 @@ class _Turns:
         if not command.messages:
             return WORDS, _NOTHING
         last = command.messages[-1]
-        return last.text or WORDS, self._audio.get(last.item_id or "", _NOTHING)
+        audio = self._audio.of(last.item_id)
+        return last.text or WORDS, _NOTHING if audio is None else audio
 
 
 class _Echo(ReplyWork):

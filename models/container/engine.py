@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from models.container.client import RATE, ContainerClient, ContainerOptions
 from models.event_queue import EventQueue
+from models.turn_audio import TurnAudio
 from models.turn_based import Emit, ReplyWork, TurnBasedEngine, TurnBasedSession
 from streaming.audio import NS
 from streaming.engine import (
@@ -25,7 +26,6 @@ from streaming.engine import (
 )
 from streaming.errors import EngineError
 
-_KEPT_TURNS = 4
 _CHUNK = RATE // 2
 _AHEAD = 4.0  # seconds of a reply given out before they are heard; what stands in the queue delays what is behind it
 _NO_WORDS = "this model does not find the words of what it hears"
@@ -96,14 +96,11 @@ class _Turns:
 
     def __init__(self, put: Callable[[EngineEvent], None]) -> None:
         self._put = put
-        self._audio: dict[str, Samples] = {}
+        self._audio = TurnAudio()
 
     def start(self, command: Transcribe) -> None:
         """Keep the audio. Its words are not to be had: told at once, so that nobody waits for them."""
-        self._audio.pop(command.item_id, None)
-        self._audio[command.item_id] = command.audio
-        if len(self._audio) > _KEPT_TURNS:
-            del self._audio[next(iter(self._audio))]
+        self._audio.keep(command)
         self._put(TranscriptFailed(item_id=command.item_id, revision=command.revision, message=_NO_WORDS))
 
     async def close(self) -> None:
@@ -112,7 +109,7 @@ class _Turns:
     def last(self, command: StartReply) -> Samples | EngineError:
         """The audio of the user's last message, or why there is none."""
         message = next((message for message in reversed(command.messages) if message.role == "user"), None)
-        audio = self._audio.get(message.item_id or "") if message else None
+        audio = self._audio.of(message.item_id) if message else None
         return _no_audio(message) if audio is None or not audio.size else audio
 
 
