@@ -39,6 +39,9 @@ _CLOSE_SECONDS = 2.0
 _CLAIM_SECONDS = 15.0
 """How long a slot is kept for a client whose connection breaks between the answer to it and its first task."""
 
+_PRIVATE_CODES = 3000
+"""From here on a client chooses as it likes, and each would be a time series."""
+
 _RECEIVE_BYTES = 32 * 1024
 """What the kernel keeps for a duplex client that floods: the fewer messages are parsed at once, the less time they take
 from a tick."""
@@ -213,7 +216,7 @@ class WorkerServer:
             self._slots.release(slot, self._clock())
             await _say_goodbye(connection, ending)
             code = ending.code if ending else connection.close_code or 1006
-            self._metrics.closed.labels(str(code)).inc()
+            self._metrics.closed.labels(str(code) if code < _PRIVATE_CODES else "private").inc()
             seconds = (self._clock() - began) / 1e9
             _log.info("conversation over: session=%s code=%d seconds=%.1f", session, code, seconds)
 

@@ -92,6 +92,20 @@ async def test_a_slot_whose_client_is_gone_before_it_talks_is_free_again(monkeyp
         await host.until(lambda slots: slots[0]["state"] == "free")
 
 
+async def test_codes_that_clients_make_up_are_counted_as_one() -> None:
+    async with worker() as host:
+        for code in (1000, 3000, 4001, 4999):
+            async with host.talk() as client:
+                await session_of(client)
+                await client.close(code)
+        await host.until(lambda slots: all(slot["state"] == "free" for slot in slots))
+        async with asyncio.timeout(5):
+            while 'closed_total{code="private"} 3.0' not in (text := (await host.get("/metrics")).text):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert 'closed_total{code="1000"} 1.0' in text
+        assert "4001" not in text
+
+
 async def test_messages_are_not_compressed_even_where_the_client_offers_it() -> None:
     async with worker() as host:
         address = f"{host.url}/api/chat?audio=pcm"
