@@ -1,4 +1,4 @@
-"""`python -m models`: the embedded engine's model files (`fetch`, `verify`); speech models (`hub`, `tiny`, `try`)."""
+"""`python -m models`: embedded models (`fetch`, `verify`), speech models (`hub`, `tiny`, `try`, `worker`)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(manifest: Mapping[str, Model]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m models", description="Model files.")
+    parser = argparse.ArgumentParser(prog="python -m models", description="Model files, and a worker that serves them.")
     commands = parser.add_subparsers(dest="command", required=True)
     listing = "\n".join(
         f"  {model.name:16} {model.purpose} ({model.licence}; {model.upstream}){' [optional]' * model.optional}"
