@@ -22,14 +22,14 @@ import numpy as np
 import torch
 
 from models.mimi import MimiBatch, codes_of
-from models.moshi.captions import Captions
+from models.moshi.captions import Captions, pieces
 from models.moshi.checkpoint import Checkpoint, check_weights, load_lm, load_mimi, load_tokenizer, read_checkpoint
 from models.moshi.lm import SlotLm, TakenIn, row_bytes
 from models.moshi.memory import check_room, frame_bytes, free_bytes, memory_named
 from models.moshi.prefill import CHUNK, Prefill, most_prompt_frames
 from models.moshi.prompt import PERSONAPLEX_TONES, Frames, Tones, prompt_frames, sine_wave, tagged
 from models.moshi.sampling import MOST_TOP_K, check_sampling
-from models.moshi.staging import Inbox, Outbox, Row, Stopwatch
+from models.moshi.staging import Inbox, Outbox, Results, Stopwatch
 from models.moshi.voices import load_voices
 from models.worker.batch import FrameOut, SlotOptions, Step
 from streaming.engine import EngineInfo, Samples
@@ -172,13 +172,12 @@ class MoshiBatch:
         if not frames:
             return Step(frames={}, failed={}, encode=0, model=0, decode=0)
         speakers = {slot: self._conversations[slot] for slot in frames}
-        spans = self._loaded.tick(frames, [slot for slot, one in speakers.items() if one.hears])
+        results, spans = self._loaded.tick(frames, [slot for slot, one in speakers.items() if one.hears])
         said: dict[int, FrameOut] = {}
         failed: dict[int, str] = {}
         for slot, conversation in speakers.items():
-            row = self._loaded.outbox.row(slot)
-            if row.sound:
-                said[slot] = _frame_out(row, conversation)
+            if results.sound[slot]:
+                said[slot] = _frame_out(results, slot, conversation.captions)
             else:
                 failed[slot] = _NOT_SOUND
             conversation.hears = True
@@ -212,7 +211,8 @@ class _Model:
         if max(checkpoint.sampling.text_top_k, checkpoint.sampling.audio_top_k) > MOST_TOP_K:
             raise EngineError(f"lm_gen_config has a top_k above {MOST_TOP_K}", code="invalid_config")
         self._tokenizer = tokenizer
-        self._padding = frozenset((lm.text_padding_token_id, lm.end_of_text_padding_id))
+        padding = frozenset((lm.text_padding_token_id, lm.end_of_text_padding_id))
+        self._pieces = pieces(tokenizer, padding)
         self._persona = checkpoint.model_type == "personaplex"
         if self._persona and max(lm.delays) > 1:
             raise EngineError("delays reach 2 or more; a persona needs at most 1", code="invalid_config")
@@ -229,7 +229,7 @@ class _Model:
         self.prefill = Prefill(lm, cache_bytes=prompt_bytes)
         self.state_bytes = self.lm.state_bytes + mimi_bytes
         self._inbox = Inbox(slots, device)
-        self.outbox = Outbox(slots, device)
+        self._outbox = Outbox(slots, device)
         self._stopwatch = Stopwatch(device, parts=3)
         self._stand_in = torch.zeros(slots, 8, dtype=torch.int64, device=device)
 
@@ -246,7 +246,7 @@ class _Model:
             self.prefill.keep_at_most(free // 2)  # a prompt that is kept must not take what a tick needs
 
     def captions(self) -> Captions:
-        return Captions(self._tokenizer, self._padding)
+        return Captions(self._pieces)
 
     def prompt(self, options: SlotOptions) -> Frames | None:
         """The frames that a persona begins with. Raises PeerError naming what cannot be taken."""
@@ -272,8 +272,8 @@ class _Model:
         self.mimi.reset(torch.arange(self.lm.slots) == slot)
         self._stand_in[slot] = 0
 
-    def tick(self, frames: Mapping[int, Samples], hearing: list[int]) -> list[int]:
-        """Advance the slots by their frames; the results are in the outbox. Returns ns: encode, model, decode."""
+    def tick(self, frames: Mapping[int, Samples], hearing: list[int]) -> tuple[Results, list[int]]:
+        """Advance the slots by their frames. Returns also how long the parts took, ns: encode, model, decode."""
         self._stopwatch.start()
         audio, advances, hears = self._inbox.send(frames, hearing)
         codes = self.mimi.encode(audio, hears)
@@ -285,19 +285,18 @@ class _Model:
         speaks = (own >= 0).all(dim=1)
         speech = self.mimi.decode(own.clamp(min=0), speaks)
         self._stopwatch.split()
-        sound = sound & torch.isfinite(audio).all(dim=(1, 2)) & (torch.isfinite(speech).all(dim=1) | ~speaks)
-        self.outbox.send(speech, tokens, torch.where(hears[:, None], codes, -1), sound)
-        self.outbox.wait()
-        return self._stopwatch.spans()
+        # A sum is finite only where all that it adds up is.
+        sound = sound & torch.isfinite(audio.sum(dim=(1, 2)) + speech.sum(dim=1).where(speaks, 0.0))
+        self._outbox.send(speech, tokens, torch.where(hears[:, None], codes, -1), sound)
+        return self._outbox.receive(), self._stopwatch.spans()
 
 
-def _frame_out(row: Row, conversation: _Conversation) -> FrameOut:
+def _frame_out(results: Results, slot: int, captions: Captions) -> FrameOut:
     """What a slot said; nothing while its delays have not passed, where the language model gives -2."""
-    if row.text_token < 0:
-        nothing = np.full(8, -1, np.int32)
-        return FrameOut(audio=row.audio[:0], text="", text_token=-1, own=nothing, heard=row.heard)
-    text = conversation.captions.push(row.text_token)
-    return FrameOut(audio=row.audio, text=text, text_token=row.text_token, own=row.own, heard=row.heard)
+    token, audio, heard = results.text_tokens[slot], results.audio[slot], results.heard[slot]
+    if token < 0:
+        return FrameOut(audio=audio[:0], text="", text_token=-1, own=np.full(8, -1, np.int32), heard=heard)
+    return FrameOut(audio=audio, text=captions.push(token), text_token=token, own=results.own[slot], heard=heard)
 
 
 def _device(name: str) -> torch.device:

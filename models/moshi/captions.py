@@ -5,27 +5,37 @@ from __future__ import annotations
 import codecs
 from typing import Any
 
+Pieces = tuple[str | bytes, ...]
+"""What each token adds: words, which begin with their space, or a byte of a character; "" for one that says nothing."""
+
 _SPACE = "▁"
 
 
+def pieces(tokenizer: Any, padding: frozenset[int]) -> Pieces:
+    """Every token's piece. `tokenizer` is a SentencePieceProcessor; `padding` are tokens that stand for no text."""
+    return tuple("" if token in padding else _piece(tokenizer, token) for token in range(tokenizer.vocab_size()))
+
+
+def _piece(tokenizer: Any, token: int) -> str | bytes:
+    name: str = tokenizer.IdToPiece(token)
+    if tokenizer.IsByte(token):
+        return bytes([int(name[3:5], 16)])
+    return "" if tokenizer.IsControl(token) or tokenizer.IsUnknown(token) else name.replace(_SPACE, " ")
+
+
 class Captions:
-    """One conversation's words. `tokenizer` is a SentencePieceProcessor; `padding` are tokens that stand for no text.
+    """One conversation's words.
 
     Characters that are not among the pieces come as single UTF-8 bytes, and are given once they are whole.
     """
 
-    def __init__(self, tokenizer: Any, padding: frozenset[int]) -> None:
-        self._tokenizer = tokenizer
-        self._padding = padding
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
         self._bytes = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
-        """The text that `token` adds; a word begins with its space. Nothing for padding, control and unknown tokens."""
-        if not 0 <= token < self._tokenizer.vocab_size() or token in self._padding:
-            return ""
-        if self._tokenizer.IsByte(token):
-            return self._bytes.decode(bytes([int(self._tokenizer.IdToPiece(token)[3:5], 16)]))
-        if self._tokenizer.IsControl(token) or self._tokenizer.IsUnknown(token):
-            return ""
-        piece: str = self._tokenizer.IdToPiece(token).replace(_SPACE, " ")
-        return self._bytes.decode(b"", final=True) + piece  # bytes that were cut short become one mark
+        """The text that `token` adds; nothing for what is no token."""
+        piece = self._pieces[token] if 0 <= token < len(self._pieces) else ""
+        if isinstance(piece, bytes):
+            return self._bytes.decode(piece)
+        return self._bytes.decode(b"", final=True) + piece if piece else ""  # bytes cut short become one mark

@@ -42,14 +42,14 @@ class Inbox:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What came back for one slot; the arrays are its own."""
+class Results:
+    """What came back of a tick, by slot: audio, float32 [B, 1920], and codes, int32 [B, 8]."""
 
     audio: Samples
-    text_token: int
+    text_tokens: list[int]
     own: Codes
     heard: Codes
-    sound: bool
+    sound: list[int]
 
 
 class Outbox:
@@ -59,35 +59,28 @@ class Outbox:
         width = FRAME_SAMPLES + 1 + 2 * _CODES + 1
         self._device = torch.zeros(slots, width, dtype=torch.int32, device=device)
         self._host = torch.zeros(slots, width, dtype=torch.int32, pin_memory=device.type == "cuda")
-        self._rows: npt.NDArray[np.int32] = self._host.numpy()
         self._arrived: Any = _event() if device.type == "cuda" else None
 
     def send(self, audio: Tensor, tokens: Tensor, heard: Tensor, sound: Tensor) -> None:
         """Start the copy of audio [B, 1920], tokens [B, 9], codes heard [B, 8] and soundness [B]."""
-        at = FRAME_SAMPLES
-        self._device[:, :at] = audio.float().contiguous().view(torch.int32)
-        self._device[:, at : at + 9] = tokens
-        self._device[:, at + 9 : at + 17] = heard
-        self._device[:, at + 17] = sound
+        words = (tokens.int(), heard.int(), sound.int()[:, None])
+        torch.cat((audio.float().contiguous().view(torch.int32), *words), dim=1, out=self._device)
         self._host.copy_(self._device, non_blocking=True)
         if self._arrived is not None:
             self._arrived.record()
 
-    def wait(self) -> None:
-        """Return once the copy is there: the tick's only wait for the device."""
+    def receive(self) -> Results:
+        """What was sent, once it is there: the tick's only wait for the device."""
         if self._arrived is not None:
             self._arrived.synchronize()
-
-    def row(self, slot: int) -> Row:
-        """The slot's results, after `wait`."""
-        words = self._rows[slot].copy()
-        at = FRAME_SAMPLES
-        return Row(
-            audio=words[:at].view(np.float32),
-            text_token=int(words[at]),
-            own=words[at + 1 : at + 9],
-            heard=words[at + 9 : at + 17],
-            sound=bool(words[at + 17]),
+        words: npt.NDArray[np.int32] = self._host.numpy().copy()
+        text, own, heard, sound = FRAME_SAMPLES, FRAME_SAMPLES + 1, FRAME_SAMPLES + 1 + _CODES, -1
+        return Results(
+            audio=words[:, :text].view(np.float32),
+            text_tokens=words[:, text].tolist(),
+            own=words[:, own:heard],
+            heard=words[:, heard:sound],
+            sound=words[:, sound].tolist(),
         )
 
 

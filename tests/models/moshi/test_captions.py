@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.moshi.captions import Captions
+from models.moshi.captions import Captions, pieces
 from models.moshi.checkpoint import load_tokenizer, read_checkpoint
 
 
@@ -16,7 +16,7 @@ def tokenizer(tiny_moshi: Path) -> object:
 
 
 def spoken(tokenizer: object, tokens: list[int]) -> str:
-    captions = Captions(tokenizer, frozenset((0, 3)))
+    captions = Captions(pieces(tokenizer, frozenset((0, 3))))
     return "".join(captions.push(token) for token in tokens)
 
 
