@@ -92,6 +92,7 @@ class MoshiBatch:
             output_rate=RATE,
             duplex=True,
             transcribes=False,
+            instructed=loaded is not None and loaded.persona,
             voices=loaded.voices.names if loaded else (),
         )
 
@@ -213,15 +214,15 @@ class _Model:
         self._tokenizer = tokenizer
         padding = frozenset((lm.text_padding_token_id, lm.end_of_text_padding_id))
         self._pieces = pieces(tokenizer, padding)
-        self._persona = checkpoint.model_type == "personaplex"
-        if self._persona and max(lm.delays) > 1:
+        self.persona = checkpoint.model_type == "personaplex"
+        if self.persona and max(lm.delays) > 1:
             raise EngineError("delays reach 2 or more; a persona needs at most 1", code="invalid_config")
-        if self._persona and most_prompt_frames(lm.context) < CHUNK:
+        if self.persona and most_prompt_frames(lm.context) < CHUNK:
             raise EngineError(
                 f"window is {lm.context}; a persona needs at least {2 * CHUNK} frames", code="invalid_value"
             )
-        self.voices = load_voices(checkpoint.voices if self._persona else None, partial(codes_of, mimi))
-        self._tones = _tones(mimi) if self._persona else PERSONAPLEX_TONES
+        self.voices = load_voices(checkpoint.voices if self.persona else None, partial(codes_of, mimi))
+        self._tones = _tones(mimi) if self.persona else PERSONAPLEX_TONES
         self.mimi = MimiBatch(mimi, slots)
         mimi_bytes = row_bytes(mimi.get_streaming_state(), slots)
         check_room(free_bytes(device), slots=slots, window=lm.context, per_frame=frame_bytes(lm), per_slot=mimi_bytes)
@@ -251,7 +252,7 @@ class _Model:
     def prompt(self, options: SlotOptions) -> Frames | None:
         """The frames that a persona begins with. Raises PeerError naming what cannot be taken."""
         voice = self.voices.find(options.voice)
-        if not self._persona:
+        if not self.persona:
             return None
         text = options.instructions.strip()
         if len(text) > _LONGEST_INSTRUCTIONS:

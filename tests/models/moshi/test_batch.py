@@ -230,7 +230,7 @@ def test_nothing_to_do_is_nothing_done(moshi: MoshiBatch) -> None:
 
 
 def test_plain_moshi_ignores_instructions_and_has_no_voices(moshi: MoshiBatch) -> None:
-    assert moshi.info.voices == ()
+    assert (moshi.info.voices, moshi.info.instructed) == ((), False)
     assert (moshi.info.duplex, moshi.info.input_rate, moshi.info.output_rate) == (True, 24_000, 24_000)
     audio = recording(7, 10)
     said = []
@@ -247,7 +247,7 @@ def test_plain_moshi_ignores_instructions_and_has_no_voices(moshi: MoshiBatch) -
 
 
 def test_a_persona_is_taken_in_by_pieces_and_the_next_of_it_joins_at_once(persona: MoshiBatch) -> None:
-    assert persona.info.voices == ("alto", "bass")
+    assert (persona.info.voices, persona.info.instructed) == (("alto", "bass"), True)
     options = replace(SAMPLED, instructions=DEFAULT_INSTRUCTIONS, voice="alto")
     persona.join(0, options)
     persona.join(1, options)  # waits for the same prompt
