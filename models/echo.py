@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from models.event_queue import EventQueue
 from models.turn_audio import TurnAudio
-from models.turn_based import Emit, ReplyWork, TurnBasedEngine, TurnBasedSession
+from models.turn_based import Emit, ReplyWork, TurnBasedEngine, TurnBasedSession, spans
 from streaming.engine import (
     EngineEvent,
     EngineInfo,
@@ -97,16 +97,10 @@ class _Echo(ReplyWork):
         await self._emit(ReplyText(response_id=response_id, text=text))
         if self._command.speaks:
             await self._emit(ReplyStage(response_id=response_id, stage="first_audio", at=self._now))
-            for chunk, done in _chunks(audio):
-                event = ReplyAudio(response_id=response_id, audio=chunk, text_end=int(len(text) * done))
+            for start, end in spans(audio.size, _CHUNK):
+                text_end = len(text) * end // audio.size
+                event = ReplyAudio(response_id=response_id, audio=audio[start:end], text_end=text_end)
                 await self._emit(event)
                 await self._wanted.wait()
         await self._wanted.wait()
         await self._emit(ReplyEnded(response_id=response_id, reason="completed", input_tokens=0, output_tokens=0))
-
-
-def _chunks(audio: Samples) -> Iterator[tuple[Samples, float]]:
-    """Half-second pieces, and how much of the whole has come when each ends."""
-    for start in range(0, audio.size, _CHUNK):
-        chunk = audio[start : start + _CHUNK]
-        yield chunk, (start + chunk.size) / audio.size

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from models.event_queue import EventQueue
-from models.turn_based import Emit, ReplyWork, TurnBasedEngine, TurnBasedSession
+from models.turn_based import Emit, ReplyWork, TurnBasedEngine, TurnBasedSession, spans
 from streaming.engine import (
     EngineEvent,
     EngineInfo,
@@ -185,7 +185,7 @@ class _Reply(ReplyWork):
     async def _speak(self) -> None:
         turn, response_id = self._turn, self._command.response_id
         total = round(turn.seconds * RATE)
-        for start, end in _spans(total, round(turn.chunk * RATE)):
+        for start, end in spans(total, round(turn.chunk * RATE)):
             if turn.fails_after is not None and start >= turn.fails_after * RATE:
                 raise EngineError("scripted failure")
             await self._sleep((end - start) / RATE * turn.pace)
@@ -194,8 +194,3 @@ class _Reply(ReplyWork):
             text_end = len(turn.text) * end // total
             await self._emit(ReplyAudio(response_id=response_id, audio=waveform(turn, start, end), text_end=text_end))
             await self._wanted.wait()
-
-
-def _spans(total: int, size: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, total, size):
-        yield start, min(start + size, total)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Protocol, assert_never
 
 from models.event_queue import EventQueue
@@ -45,6 +45,12 @@ MAX_EVENTS = 16
 """Events that may wait for a conversation's reader before its replies pause."""
 
 Emit = Callable[[EngineEvent], Awaitable[None]]
+
+
+def spans(samples: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where a reply's audio is cut into chunks of `size`; the last may be shorter."""
+    for start in range(0, samples, size):
+        yield start, min(start + size, samples)
 
 
 class ReplyWork(ABC):

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import uvloop
 from pydantic import ValidationError
 
+from models.access import is_loopback
 from server.app import create_app
-from server.auth import AccessPolicy, is_loopback
+from server.auth import AccessPolicy
 from server.engines import load_models
 from server.errors import StartupError
 from server.gateway import Detectors, Gateway

@@ -67,16 +67,6 @@ def offered_subprotocol(subprotocols: Sequence[str]) -> str | None:
     return "realtime" if "realtime" in subprotocols else None
 
 
-def is_loopback(host: str) -> bool:
-    """Does a server that listens on `host` serve this machine only?"""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _is_unforgeable(hostname: str) -> bool:
     if hostname == "localhost":
         return True

@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from models import sockets
 from server.errors import StartupError
 from server.gateway import Gateway
 from server.protocols import HttpProtocol, WebSocketProtocol
@@ -17,29 +18,14 @@ from server.protocols import HttpProtocol, WebSocketProtocol
 _log = logging.getLogger(__name__)
 
 _BACKLOG = 512
-_UNSENT_BYTES = 64 * 1024
-"""What the kernel may hold that the network has not taken. Its default of megabytes would be a minute of stale audio
-for a client that has stopped reading."""
 
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket bound to the address, not listening yet. Raises StartupError where that cannot be."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
+        return sockets.bind(host, port)
     except OSError as error:
         raise StartupError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise StartupError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
-    return listener
 
 
 def url_of(listener: socket.socket) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from models.container.client import RATE, ContainerClient, ContainerOptions
 from models.event_queue import EventQueue
 from models.turn_audio import TurnAudio
-from models.turn_based import Emit, ReplyWork, TurnBasedEngine, TurnBasedSession
+from models.turn_based import Emit, ReplyWork, TurnBasedEngine, TurnBasedSession, spans
 from streaming.audio import NS
 from streaming.engine import (
     ChatMessage,
@@ -172,7 +172,7 @@ class _Reply(ReplyWork):
     async def _speak(self, audio: Samples, characters: int) -> None:
         """Emit the audio, a few seconds ahead of the listener. Where each word is in it is not known: evenly."""
         began: int | None = None
-        for start, end in _spans(audio.size):
+        for start, end in spans(audio.size, _CHUNK):
             if began is not None:
                 await asyncio.sleep(max(0.0, start / RATE - _AHEAD - (self._clock() - began) / NS))
             await self._emit(
@@ -187,8 +187,3 @@ class _Reply(ReplyWork):
 
     async def _stage(self, stage: Stage, at: int) -> None:
         await self._emit(ReplyStage(response_id=self._command.response_id, stage=stage, at=at))
-
-
-def _spans(size: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, size, _CHUNK):
-        yield start, min(start + _CHUNK, size)

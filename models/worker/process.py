@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import signal
@@ -11,6 +10,7 @@ import socket
 import sys
 import time
 
+from models.access import is_loopback
 from models.worker.engines import build_host
 from models.worker.host import Host
 from models.worker.metrics import WorkerMetrics
@@ -103,17 +103,10 @@ def _stop_at_signals() -> asyncio.Event:
 
 def _check_access(settings: WorkerSettings) -> None:
     host = settings.address[0]
-    if settings.key is None and not settings.allow_open and not _is_loopback(host):
+    if settings.key is None and not settings.allow_open and not is_loopback(host):
         raise SettingsError(
             f"without a key anyone who reaches {host} could talk: set {PREFIX}KEY, or pass --allow-open"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bind(settings: WorkerSettings, *, duplex: bool) -> socket.socket:

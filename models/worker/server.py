@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Origin
 
+from models import sockets
 from models.worker.ending import DRAINING, Ending, failed
 from models.worker.host import Host
 from models.worker.metrics import WorkerMetrics
@@ -45,9 +46,6 @@ _PRIVATE_CODES = 3000
 _RECEIVE_BYTES = 32 * 1024
 """What the kernel keeps for a duplex client that floods: the fewer messages are parsed at once, the less time they take
 from a tick."""
-
-_UNSENT_BYTES = 64 * 1024
-"""What the kernel may hold that the network has not taken: its megabytes would be half a minute of stale audio."""
 
 
 class WorkerServer:
@@ -234,21 +232,7 @@ async def _say_goodbye(connection: ServerConnection, ending: Ending | None) -> N
 
 def bind(host: str, port: int, *, duplex: bool) -> socket.socket:
     """A socket bound to the address. Raises OSError where that cannot be."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if duplex:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    return sockets.bind(host, port, receive_bytes=_RECEIVE_BYTES if duplex else None)
 
 
 def _origins(allowed: tuple[str, ...]) -> list[Origin | None] | None:

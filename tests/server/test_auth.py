@@ -1,6 +1,7 @@
 import pytest
 
-from server.auth import AccessPolicy, is_loopback, offered_subprotocol
+from models.access import is_loopback
+from server.auth import AccessPolicy, offered_subprotocol
 from server.errors import Refused
 
 KEY = "a-key"

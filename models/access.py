@@ -1,0 +1,40 @@
+"""Who may reach a process that listens: settings that the gateway and the worker have in common."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
+
+_LEAST_KEY = 16
+
+
+def _long_enough(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < _LEAST_KEY:
+        raise ValueError(f"a key has at least {_LEAST_KEY} characters")
+    return key
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+    return value
+
+
+AccessKey = Annotated[SecretStr, AfterValidator(_long_enough)]
+"""The key that clients must send."""
+
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Origins whose pages may connect, comma-separated in the environment; `*` is any."""
+
+
+def is_loopback(host: str) -> bool:
+    """Does a server that listens on `host` serve this machine only?"""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
