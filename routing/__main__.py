@@ -1,0 +1,7 @@
+"""`python -m routing`."""
+
+import sys
+
+from routing.cli import main
+
+sys.exit(main())

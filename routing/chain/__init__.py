@@ -1,0 +1,1 @@
+"""The chain: commitments and incentives, read through bittensor."""

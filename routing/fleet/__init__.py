@@ -1,0 +1,1 @@
+"""Workers, and the engines that lead to them."""

@@ -1,0 +1,157 @@
+"""The words of the policy: what a session needs, how models stand, and a decision with its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from routing.fleet.contract import Worker
+from routing.leaderboard import Entry
+from routing.scores.standings import ModelScores
+
+Mode = Literal["duplex", "turn_based"]
+
+LatencyClass = Literal["interactive", "relaxed"]
+"""`interactive`: only models whose measured p95 response gap is within `Rules.interactive_gap`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionNeeds:
+    """What a session asks for. None leaves it to the router.
+
+    `model`: a model (`namespace/name`), one version of it (`namespace/name@commit`), `auto`, or one of the names that
+    stock clients send unasked. `pin` and `deny` are the tenant's, models or versions: only those, and never those.
+    """
+
+    model: str | None = None
+    mode: Mode | None = None
+    language: str | None = None
+    latency: LatencyClass | None = None
+    pin: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why, for a program (`code`) and for a person (`text`, safe to show)."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """One version of a model in the ranking. `entry` is None for a worker's model that is not on the leaderboard.
+
+    `rank` counts from 1; None where `excluded` says why the model is never served.
+    """
+
+    key: str
+    model: str
+    rank: int | None
+    entry: Entry | None
+    scores: ModelScores
+    reasons: tuple[Reason, ...] = ()
+    excluded: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveStats:
+    """How a version has done in real conversations lately. Times in ms; rates 0 to 1. None where there is too little.
+
+    `gap`: from the end of the user's speech to the reply's first frame. `misses`: share of frames (80 ms) that came
+    back late. `errors`: share of sessions that the engine failed.
+    """
+
+    turns: int = 0
+    gap_p50: float | None = None
+    gap_p95: float | None = None
+    frames: int = 0
+    misses: float | None = None
+    sessions: int = 0
+    errors: float | None = None
+
+
+Stage = Literal[
+    "settled",  # the incumbent serves all
+    "watching",  # a candidate leads, but not for long enough, or not by enough
+    "gated",  # a candidate leads, but its measured score does not let it in
+    "loading",  # a candidate has no ready worker yet
+    "shadow",  # a candidate hears some calls, and nobody hears it
+    "canary",  # a candidate serves a share of new sessions
+    "rolled_back",  # a candidate did worse than the incumbent and waits until it may try again
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """Where the change from one model to the next stands. `since`: Unix time (s) of the stage's begin.
+
+    `barred`: versions that were rolled back, and until when (Unix time, s) they may not be candidates. `reason`: why it
+    is in this stage.
+    """
+
+    stage: Stage = "settled"
+    incumbent: str | None = None
+    candidate: str | None = None
+    since: float = 0.0
+    share: float = 0.0  # of new sessions, that the candidate gets
+    barred: tuple[tuple[str, float], ...] = ()
+    reason: Reason = Reason(code="start", text="nothing has been decided yet")
+
+
+Role = Literal["incumbent", "candidate", "requested", "pinned", "fallback"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The decision for one session. `workers` serve `key` and are to be tried in this order.
+
+    `shadow`: a worker that should hear the call too. `reasons`: why this one, the first most telling; `passed_over`:
+    the models above it that it was not, and why.
+    """
+
+    key: str
+    model: str
+    role: Role
+    workers: tuple[Worker, ...]
+    reasons: tuple[Reason, ...]
+    passed_over: tuple[tuple[str, Reason], ...] = ()
+    shadow: Worker | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the operator decides. Times in seconds, gaps in ms, shares and scores 0 to 1.
+
+    `top`: models kept on workers, the incumbent and the candidate among them. `margin`, `dwell`: by how much, and for
+    how long, another must lead before it is a candidate. `gate`: how much of the incumbent's measured total it must
+    reach; `min_samples`: scorings that this must rest on, `max_score_age` how old the newest may be. `shadow_share`,
+    `shadow_turns`, `canary_steps` (shares, in order), `canary_turns`: turns before the next step. `slower`: how many
+    times the incumbent's p95 gap, and `slack` ms on top, are borne; `worse_misses`, `worse_errors`: how much more often
+    than the incumbent's. `cooldown`: how long a version that was rolled back waits; doubled each time.
+    """
+
+    top: int = 2
+    competition: str | None = None
+    burn_uid: int | None = None
+    margin: float = 0.02
+    dwell: float = 600.0
+    gate: float = 0.95
+    min_samples: int = 3
+    max_score_age: float = 7 * 86400.0
+    interactive_gap: float = 800.0
+    shadow_share: float = 0.1
+    shadow_turns: int = 20
+    canary_steps: tuple[float, ...] = (0.05, 0.25, 0.5)
+    canary_turns: int = 40
+    slower: float = 1.25
+    slack: float = 50.0
+    worse_misses: float = 0.02
+    worse_errors: float = 0.02
+    cooldown: float = 3600.0
+
+
+LiveTable = Mapping[str, LiveStats]
+"""By key."""

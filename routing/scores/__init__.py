@@ -1,0 +1,1 @@
+"""What validators measured: taken in, kept, averaged."""

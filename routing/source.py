@@ -1,0 +1,23 @@
+"""Where snapshots come from: the chain or a file, one shape for both."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from routing.leaderboard import SourceState
+
+
+class SnapshotSource(Protocol):
+    """A source of leaderboard snapshots.
+
+    Nothing here ever raises in a conversation's way: it is read by a loop beside them.
+    """
+
+    async def refresh(self, *, now: float) -> SourceState:
+        """Read anew where that is due at `now` (Unix time, s), and say how it went.
+
+        A failure leaves the last good snapshot in place and is told in `SourceState.problem`.
+        """
+
+    async def close(self) -> None:
+        """Release what is held."""
