@@ -32,6 +32,7 @@ EngineKind = Literal["embedded", "echo", "scripted"]
 DetectorKind = Literal["models", "loudness"]
 
 ENGINE_NAMES: tuple[EngineKind, ...] = get_args(EngineKind)
+WITHOUT_MODELS: tuple[EngineKind, ...] = ("echo", "scripted")
 
 WORKER_SCHEMES = ("ws", "wss")
 STOCK_SCHEMES = ("moshi", "moshis")
@@ -67,12 +68,18 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Models:
+class Detectors:
+    """The models that find speech, and the ends of turns."""
+
+    voice: VoiceActivityDetector
+    turns: TurnDetector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models(Detectors):
     """An engine, not yet started, and the detectors that go with it."""
 
     engine: Engine
-    voice: VoiceActivityDetector
-    turns: TurnDetector
 
 
 def check_engine(name: str) -> str:
@@ -87,25 +94,52 @@ def check_engine(name: str) -> str:
     )
 
 
-def build_models(engine: str, settings: EngineSettings, *, clock: Callable[[], int] = time.monotonic_ns) -> Models:
-    """The engine of this name, or at this address (see `check_engine`).
+def build_engine(address: str, settings: EngineSettings, *, clock: Callable[[], int] = time.monotonic_ns) -> Engine:
+    """The engine of this name, or at this address (see `check_engine`), not yet started.
 
-    Raises EngineError where a detector's model is missing or altered, ModuleNotFoundError where a package is.
+    Raises EngineError where a file is missing or altered, ModuleNotFoundError where a package is.
     """
-    match engine:
+    match address:
         case "embedded":
             return _embedded(settings, clock)
         case "echo":
-            echo = EchoEngine(clock=clock, max_sessions=settings.max_sessions)
-            return Models(engine=echo, voice=LevelDetector(), turns=PauseEndsTurn())
+            return EchoEngine(clock=clock, max_sessions=settings.max_sessions)
         case "scripted":
-            scripted = ScriptedEngine(settings.script, clock=clock, max_sessions=settings.max_sessions)
-            return Models(engine=scripted, voice=LevelDetector(), turns=PauseEndsTurn())
-    remote = _remote(check_engine(engine), settings, clock)
-    if settings.detectors == "loudness":
-        return Models(engine=remote, voice=LevelDetector(), turns=PauseEndsTurn())
-    voice, turns = _detectors(settings)
-    return Models(engine=remote, voice=voice, turns=turns)
+            return ScriptedEngine(settings.script, clock=clock, max_sessions=settings.max_sessions)
+    return _remote(check_engine(address), settings, clock)
+
+
+def build_detectors(addresses: Sequence[str], settings: EngineSettings) -> Detectors:
+    """The detectors that go with the engines of these names and addresses; with none, those beside an address.
+
+    Raises EngineError where a model's file is missing or altered, ModuleNotFoundError where a package is.
+    """
+    if _hear_by_loudness(addresses, settings):
+        return Detectors(voice=LevelDetector(), turns=PauseEndsTurn())
+
+    from concurrent.futures import ThreadPoolExecutor
+
+    from models.turn_detector import SmartTurn
+    from models.vad import SileroDetector
+    from models.weights import Weights
+
+    weights = Weights(settings.models_dir)
+    executor = ThreadPoolExecutor(settings.workers or _cores(), thread_name_prefix="turns")
+    return Detectors(voice=SileroDetector(weights), turns=SmartTurn(weights, executor))
+
+
+def build_models(engine: str, settings: EngineSettings, *, clock: Callable[[], int] = time.monotonic_ns) -> Models:
+    """See `build_engine` and `build_detectors`."""
+    detectors = build_detectors([engine], settings)
+    return Models(engine=build_engine(engine, settings, clock=clock), voice=detectors.voice, turns=detectors.turns)
+
+
+def _hear_by_loudness(addresses: Sequence[str], settings: EngineSettings) -> bool:
+    if "embedded" in addresses:
+        return False
+    if addresses and all(address in WITHOUT_MODELS for address in addresses):
+        return True
+    return settings.detectors == "loudness"
 
 
 def _remote(url: str, settings: EngineSettings, clock: Callable[[], int]) -> Engine:
@@ -125,19 +159,7 @@ def _remote(url: str, settings: EngineSettings, clock: Callable[[], int]) -> Eng
     return ContainerEngine(url, clock=clock, max_sessions=settings.max_sessions, key=settings.engine_key)
 
 
-def _detectors(settings: EngineSettings) -> tuple[VoiceActivityDetector, TurnDetector]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from models.turn_detector import SmartTurn
-    from models.vad import SileroDetector
-    from models.weights import Weights
-
-    weights = Weights(settings.models_dir)
-    workers = settings.workers or _cores()
-    return SileroDetector(weights), SmartTurn(weights, ThreadPoolExecutor(workers, thread_name_prefix="turns"))
-
-
-def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
+def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Engine:
     from models.embedded.ears import SmallEars
     from models.embedded.engine import JOBS_PER_SESSION, EmbeddedEngine
     from models.embedded.phonemes import Phonemiser
@@ -157,7 +179,7 @@ def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
         scheduler,
     )
     voice = SmallVoice(settings.voice, lambda: load_voice(settings.voice, settings.models_dir), scheduler, Phonemiser())
-    engine = EmbeddedEngine(
+    return EmbeddedEngine(
         ears=ears,
         chat=_chat(settings, scheduler),
         voice=voice,
@@ -165,8 +187,6 @@ def _embedded(settings: EngineSettings, clock: Callable[[], int]) -> Models:
         max_sessions=settings.max_sessions,
         scheduler=scheduler,
     )
-    ear, turns = _detectors(settings)
-    return Models(engine=engine, voice=ear, turns=turns)
 
 
 def _chat(settings: EngineSettings, scheduler: Scheduler) -> ChatModel:

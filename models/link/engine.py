@@ -20,6 +20,9 @@ from streaming.errors import EngineBusyError, EngineError, PeerError
 from streaming.schema import from_json
 from streaming.wire.moshi import Handshake, Metadata, decode
 
+ENGINE_CHANGED = "engine_changed"
+"""The code of the error for a worker that came back with another engine: its link is of no use any more."""
+
 _MOST_MESSAGE = 32 * 2**20
 _MOST_HEALTH = 64 * 1024
 _CLOSE_SECONDS = 1.0
@@ -170,7 +173,8 @@ class WorkerEngine:
             case Handshake(), Metadata(values={"type": "session", "engine": engine}):
                 offered = self._engine_info(engine)
                 if offered != info:
-                    raise EngineError(f"the worker at {self._name} has another engine than it had: {offered.model}")
+                    message = f"the worker at {self._name} has another engine than it had: {offered.model}"
+                    raise EngineError(message, code=ENGINE_CHANGED)
             case _:
                 raise PeerError("expected a handshake and metadata of the session", code="invalid_message")
 

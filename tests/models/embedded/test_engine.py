@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.catalogue import EngineSettings, build_models
+from models.catalogue import EngineSettings, build_engine
 from models.embedded.phonemes import Phonemiser
 from models.embedded.prepare import load_voice
 from models.instructions import DEFAULT_INSTRUCTIONS
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.models
 
 @pytest.fixture
 async def engine(models_dir: Path) -> AsyncIterator[Engine]:
-    built = build_models("embedded", EngineSettings(models_dir=models_dir, max_sessions=3, workers=2)).engine
+    built = build_engine("embedded", EngineSettings(models_dir=models_dir, max_sessions=3, workers=2))
     await built.start()
     yield built
     await built.close()
@@ -83,5 +83,7 @@ async def test_three_callers_at_once_are_heard_and_answered(engine: Engine, mode
 
 
 async def test_missing_files_are_named_at_the_start(tmp_path: Path) -> None:
+    engine = build_engine("embedded", EngineSettings(models_dir=tmp_path))
     with pytest.raises(EngineError, match="was not found"):
-        build_models("embedded", EngineSettings(models_dir=tmp_path))
+        await engine.start()
+    await engine.close()
