@@ -90,12 +90,17 @@ def check_digest(record: Record, sha256: str | None) -> str:
     return digest
 
 
+def is_address(text: str) -> bool:
+    """Whether `text` has the form of an ss58 address; its checksum is not looked at."""
+    return bool(_SS58.fullmatch(text))
+
+
 def check_hotkey(directory: Path, hotkey: str) -> None:
     """Compare `hotkey.txt` with the ss58 address that committed to these weights.
 
     Raises WeightsRefusedError where the file is missing or names somebody else.
     """
-    if not _SS58.fullmatch(hotkey):
+    if not is_address(hotkey):
         raise WeightsRefusedError(hotkey, "not an ss58 address")
     try:
         with (directory / HOTKEY_FILE).open("rb") as file:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
@@ -59,7 +60,8 @@ class DuplexHost:
         """See `Host.info`."""
         if self._batch is None:
             raise EngineError("the model is not loaded")
-        return self._batch.info
+        info = self._batch.info
+        return replace(info, model=self._settings.name or info.model)
 
     @property
     def status(self) -> HostStatus:

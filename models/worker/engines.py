@@ -30,7 +30,7 @@ def build_host(settings: WorkerSettings, *, clock: Callable[[], int], metrics: W
                 engine = build_models(kind, chosen, clock=clock).engine
             except ModuleNotFoundError as error:
                 raise SettingsError(f"--engine {kind} needs {error.name}: pip install 'muse-voice[{kind}]'") from None
-            return TurnBasedHost(engine, first_message_seconds=settings.first_message_seconds)
+            return TurnBasedHost(engine, name=settings.name, first_message_seconds=settings.first_message_seconds)
 
 
 def _moshi(settings: WorkerSettings) -> Callable[[], DuplexBatch]:
@@ -51,7 +51,7 @@ def _moshi(settings: WorkerSettings) -> Callable[[], DuplexBatch]:
         # A tick's operations are small: two threads that wait for each other on busy cores take longer than one.
         torch.set_num_threads(settings.cores or 1)
         _log.info("weights: fetching what is missing, and verifying: %s", settings.model)
-        snapshot = resolve(settings.model, settings=hub)
+        snapshot = resolve(settings.model, settings=hub, hotkey=settings.hotkey or None)
         device = settings.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -20,7 +20,7 @@ class Host(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """See `streaming.engine.Engine.info`."""
+        """See `streaming.engine.Engine.info`; under the worker's own name (`WorkerSettings.name`) where it has one."""
 
     @property
     def status(self) -> HostStatus:

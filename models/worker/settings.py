@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.access import AccessKey, Origins
+from models.hub.verify import is_address
 from models.weights import DEFAULT_DIRECTORY
 from streaming.errors import MuseError
 
@@ -28,6 +29,12 @@ class WorkerSettings(BaseSettings):
 
     engine: WorkerEngineKind = Field(default="moshi", description="what answers: moshi, embedded, echo, echo-duplex")
     model: str = Field(default="", description="the weights of moshi: a repository with its commit, or a directory")
+    name: str = Field(
+        default="", pattern=r"^[!-~]*$", max_length=256, description="the model's id, as gateways are told; its own"
+    )
+    hotkey: str = Field(
+        default="", description="the ss58 address that hotkey.txt of moshi's weights must hold; it is not looked at"
+    )
     slots: int = Field(default=8, ge=1, le=1024, description="conversations at once")
     listen: str = Field(default="127.0.0.1:8998", description="host:port; port 0 is any free one")
     key: AccessKey | None = Field(default=None, description="the key that clients must send as a Bearer token")
@@ -65,6 +72,13 @@ class WorkerSettings(BaseSettings):
         host, colon, port = value.rpartition(":")
         if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
             raise ValueError("expected host:port")
+        return value
+
+    @field_validator("hotkey")
+    @classmethod
+    def _hotkey(cls, value: str) -> str:
+        if value and not is_address(value):
+            raise ValueError("expected an ss58 address")
         return value
 
     @property

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
@@ -29,11 +30,13 @@ _MOST_MESSAGE = 32 * 2**20  # two minutes of speech to transcribe, in base64
 class TurnBasedHost:
     """See `models.worker.host.Host`. `engine` holds as many conversations as the worker has slots.
 
-    A client that has sent no command yet is closed where nothing at all comes for `first_message_seconds`.
+    `name` stands for the engine's own. A client that has sent no command yet is closed where nothing at all comes for
+    `first_message_seconds`.
     """
 
-    def __init__(self, engine: Engine, *, first_message_seconds: float = 30.0) -> None:
+    def __init__(self, engine: Engine, *, name: str = "", first_message_seconds: float = 30.0) -> None:
         self._engine = engine
+        self._name = name
         self._first_message_seconds = first_message_seconds
         self._loaded = False
         self._talks: dict[int, asyncio.Future[Ending | None]] = {}
@@ -42,7 +45,8 @@ class TurnBasedHost:
     @property
     def info(self) -> EngineInfo:
         """See `Host.info`."""
-        return self._engine.info
+        info = self._engine.info
+        return replace(info, model=self._name or info.model)
 
     @property
     def status(self) -> HostStatus:

@@ -222,6 +222,8 @@ def test_a_worker_that_loads_goes_when_it_is_told_to() -> None:
         (["--listen", "0.0.0.0:0"], "MUSE_WORKER_KEY"),
         (["--engine", "llama"], "--engine: "),
         (["--engine", "moshi"], "--model: "),
+        (["--name", "two words"], "--name: "),
+        (["--hotkey", "somebody"], "--hotkey: "),
     ],
 )
 def test_a_wrong_setting_is_one_line(options: list[str], said: str) -> None:
