@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import DirectoryPath, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.weights import DEFAULT_DIRECTORY
@@ -25,6 +25,9 @@ class HubSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     cache: Path = Field(default=DEFAULT_DIRECTORY / "hub", description="where snapshots are kept")
+    mirror: DirectoryPath | None = Field(
+        default=None, description="a directory, <namespace>/<name>/<commit>/, that is asked before the hub"
+    )
     endpoint: str = Field(default="https://huggingface.co", description="the hub")
     token: SecretStr | None = Field(default=None, description="the hub's token, for gated and private repositories")
     hosts: Annotated[tuple[str, ...], NoDecode] = Field(

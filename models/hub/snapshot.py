@@ -11,7 +11,7 @@ from models.hub.errors import WeightsUnavailableError
 from models.hub.network import Resolver, system_resolver
 from models.hub.ref import HubRef, LocalRef, parse_ref
 from models.hub.settings import HubSettings
-from models.hub.source import HubSource, LocalSource, Source
+from models.hub.source import HubSource, LocalSource, Source, mirrored
 from models.hub.verify import VerifiedFile, check_digest, check_hotkey
 
 
@@ -46,18 +46,21 @@ def resolve(
     report: Report = _silent,
     resolver: Resolver = system_resolver,
 ) -> Snapshot:
-    """Download what is missing and verify everything: sizes, hashes, safetensors headers, digest, hotkey.
+    """Download what no mirror and no cache holds, and verify everything: sizes, hashes, headers, digest, hotkey.
 
     Blocks for as long as a download takes. Whether the tensors are those of a model is for its loader to say, with
     `safetensors_header.check_tensors`. Raises WeightsRefusedError for what may not be loaded, and
     WeightsUnavailableError for what cannot be had; both are EngineErrors and name the file.
     """
     parsed = parse_ref(ref) if isinstance(ref, str) else ref
+    commit = parsed.commit if isinstance(parsed, HubRef) else None
+    if isinstance(parsed, HubRef):
+        parsed = mirrored(parsed, settings) or parsed
     source: Source
     if isinstance(parsed, HubRef):
-        source, commit = HubSource(parsed, settings, resolver=resolver), parsed.commit
+        source = HubSource(parsed, settings, resolver=resolver)
     else:
-        source, commit = LocalSource(parsed, settings), None
+        source = LocalSource(parsed, settings)
     directory, record = source.open(report)
     digest = check_digest(record, parsed.sha256)
     if hotkey is not None:

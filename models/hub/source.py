@@ -60,6 +60,22 @@ class LocalSource:
         return root, record
 
 
+def mirrored(ref: HubRef, settings: HubSettings) -> LocalRef | None:
+    """Where the operator's own mirror holds this commit; None where it does not, or there is no mirror.
+
+    Raises WeightsRefusedError where a link leads out of the mirror, WeightsUnavailableError where it cannot be read.
+    """
+    if settings.mirror is None:
+        return None
+    directory = settings.mirror / ref.repository / ref.commit
+    with _disk_errors(directory):
+        if not directory.is_dir():
+            return None
+    if not _inside(directory, settings.mirror.resolve()):
+        raise WeightsRefusedError(str(directory), "a symlink out of the mirror (MUSE_HUB_MIRROR)")
+    return LocalRef(directory=directory, sha256=ref.sha256)
+
+
 class HubSource:
     """A repository of the hub at one commit, kept as `<cache>/<namespace>--<name>/<commit>/`.
 
