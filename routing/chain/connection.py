@@ -1,0 +1,66 @@
+"""A connection to the chain that is closed again, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import bittensor as bt
+
+CLOSE_SECONDS = 5.0
+"""Longest wait for the other side's goodbye."""
+
+OpenSubstrate = Callable[[], bt.Substrate]
+"""Makes an unconnected substrate; tests give one that keeps its chain in memory."""
+
+
+def substrate_for(network: str) -> OpenSubstrate:
+    """How to reach `network`: finney, test, local, or a ws:// address, with the network's public nodes to fall back on.
+
+    Raises ValueError for any other name.
+    """
+    label, endpoint = bt.settings.resolve_endpoint(network)
+    fallbacks = [url for url in bt.settings.default_fallback_endpoints(label) if url != endpoint]
+    archives = bt.settings.default_archive_endpoints(label)
+    return lambda: _Substrate(endpoint, fallback_endpoints=fallbacks, archive_endpoints=archives)
+
+
+@asynccontextmanager
+async def connected(network: str, open_substrate: OpenSubstrate) -> AsyncIterator[bt.Client]:
+    """A client for the time of a `with`. Raises whatever the SDK raises.
+
+    The client's own `connect` is not used: it reads every subnet's token symbol and keeps them in the user's home.
+    """
+    substrate = open_substrate()
+    try:
+        await substrate.connect()
+        yield bt.Client(network, substrate=substrate)
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await substrate.close()
+        except TimeoutError:
+            pass  # the tasks are cancelled by now; only the other side's goodbye is missing
+
+
+class _Substrate(bt.RpcSubstrate):
+    """Closes those connections too that were given up while they were being opened: the SDK forgets them."""
+
+    def __init__(self, endpoint: str, **options: Any) -> None:
+        super().__init__(endpoint, **options)
+        self._opened: list[Any] = []
+
+    def _interface(self, endpoint: str, fallbacks: list[str]) -> Any:
+        connection = super()._interface(endpoint, fallbacks)
+        self._opened.append(connection)
+        return connection
+
+    async def close(self) -> None:
+        try:
+            await super().close()
+        finally:
+            for connection in self._opened:
+                await connection.close()
+            self._opened.clear()
