@@ -87,6 +87,10 @@ class RoutingSettings(BaseSettings):
     slack_ms: float = Field(default=50, ge=0, description="and how many ms on top")
     worse_misses: float = Field(default=0.02, ge=0, le=1, description="late frames beyond the incumbent's, as a share")
     worse_errors: float = Field(default=0.02, ge=0, le=1, description="failed calls beyond the incumbent's, as a share")
+    least_turns: int = Field(default=20, ge=1, description="turns that a p95 gap must rest on to be judged")
+    probation_seconds: float = Field(
+        default=1800, ge=0, description="how long a new model is held against the one before it"
+    )
     cooldown_seconds: float = Field(default=3600, ge=0, description="how long a model that was rolled back waits")
     control_seconds: float = Field(default=5, gt=0, description="between looks at the ranking, the timings, the fleet")
 
@@ -110,6 +114,8 @@ class RoutingSettings(BaseSettings):
     def rules(self) -> Rules:
         """What the policy goes by."""
         return Rules(
+            pin=self.pin,
+            deny=self.deny,
             top=self.top,
             competition=self.competition,
             burn_uid=self.burn_uid,
@@ -125,6 +131,8 @@ class RoutingSettings(BaseSettings):
             slack=self.slack_ms,
             worse_misses=self.worse_misses,
             worse_errors=self.worse_errors,
+            least_turns=self.least_turns,
+            probation=self.probation_seconds,
             cooldown=self.cooldown_seconds,
         )
 

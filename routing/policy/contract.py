@@ -13,7 +13,7 @@ from routing.scores.standings import ModelScores
 Mode = Literal["duplex", "turn_based"]
 
 LatencyClass = Literal["interactive", "relaxed"]
-"""`interactive`: only models whose measured p95 response gap is within `Rules.interactive_gap`."""
+"""`interactive`: no model whose p95 response gap, where it is known, is beyond `Rules.interactive_gap`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,8 @@ class Reason:
 class Ranked:
     """One version of a model in the ranking. `entry` is None for a worker's model that is not on the leaderboard.
 
-    `rank` counts from 1; None where `excluded` says why the model is never served.
+    `rank` counts from 1; None where `excluded` says why the model is never served. `unproven`: why what was measured of
+    it is too little to go by, where anything must be.
     """
 
     key: str
@@ -54,14 +55,26 @@ class Ranked:
     scores: ModelScores
     reasons: tuple[Reason, ...] = ()
     excluded: Reason | None = None
+    unproven: Reason | None = None
+
+    @property
+    def mined(self) -> bool:
+        """Whether a miner made it. What nobody mined is the operator's own choice, who answers for it."""
+        return self.entry is not None and self.entry.hotkey is not None
+
+    @property
+    def deployable(self) -> bool:
+        """Whether a fleet can load it: it is listed, and pinned by its commit."""
+        return self.entry is not None and self.entry.commit is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveStats:
-    """How a version has done in real conversations lately. Times in ms; rates 0 to 1. None where there is too little.
+    """How a version has done in real conversations lately. Times in ms; rates 0 to 1. None where there was nothing.
 
     `gap`: from the end of the user's speech to the reply's first frame. `misses`: share of frames (80 ms) that came
-    back late. `errors`: share of sessions that the engine failed.
+    back late. `errors`: share of sessions that the engine failed. `turns`, `frames` and `sessions` are what these rest
+    on; `total_turns` counts all since this process began, and never falls while it runs.
     """
 
     turns: int = 0
@@ -71,11 +84,12 @@ class LiveStats:
     misses: float | None = None
     sessions: int = 0
     errors: float | None = None
+    total_turns: int = 0
 
 
 Stage = Literal[
     "settled",  # the incumbent serves all
-    "watching",  # a candidate leads, but not for long enough, or not by enough
+    "watching",  # a candidate leads by enough, but not for long enough
     "gated",  # a candidate leads, but its measured score does not let it in
     "loading",  # a candidate has no ready worker yet
     "shadow",  # a candidate hears some calls, and nobody hears it
@@ -85,20 +99,41 @@ Stage = Literal[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A version that may not be served until then (Unix time, s), and why."""
+
+    key: str
+    until: float
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """Where the change from one model to the next stands. `since`: Unix time (s) of the stage's begin.
 
-    `barred`: versions that were rolled back, and until when (Unix time, s) they may not be candidates. `reason`: why it
-    is in this stage.
+    `share`: of new sessions, that the candidate gets; 0 but in `canary`. `turns_at`: the candidate's
+    `LiveStats.total_turns` when this stage, or this step of the canary, began. `reason`: why it is in this stage.
+    `previous`: who was the incumbent before, and takes over again should the new one do worse than `baseline` (what
+    the previous one did when it was replaced) before `probation_until` (Unix time, s). `barred`: versions that were
+    taken out of service. `strikes`: how often each was, oldest first; it is barred for twice as long each time.
     """
 
     stage: Stage = "settled"
     incumbent: str | None = None
     candidate: str | None = None
     since: float = 0.0
-    share: float = 0.0  # of new sessions, that the candidate gets
-    barred: tuple[tuple[str, float], ...] = ()
+    share: float = 0.0
+    turns_at: int = 0
+    previous: str | None = None
+    probation_until: float = 0.0
+    baseline: LiveStats = LiveStats()
+    barred: tuple[Bar, ...] = ()
+    strikes: tuple[tuple[str, int], ...] = ()
     reason: Reason = Reason(code="start", text="nothing has been decided yet")
+
+    def bar(self, key: str) -> Bar | None:
+        """Why this version is barred, if it is."""
+        return next((bar for bar in self.barred if bar.key == key), None)
 
 
 Role = Literal["incumbent", "candidate", "requested", "pinned", "fallback"]
@@ -109,7 +144,7 @@ class Choice:
     """The decision for one session. `workers` serve `key` and are to be tried in this order.
 
     `shadow`: a worker that should hear the call too. `reasons`: why this one, the first most telling; `passed_over`:
-    the models above it that it was not, and why.
+    the versions before it that it was not, and why; at most `choice.MOST_PASSED_OVER`.
     """
 
     key: str
@@ -125,14 +160,20 @@ class Choice:
 class Rules:
     """What the operator decides. Times in seconds, gaps in ms, shares and scores 0 to 1.
 
-    `top`: models kept on workers, the incumbent and the candidate among them. `margin`, `dwell`: by how much, and for
-    how long, another must lead before it is a candidate. `gate`: how much of the incumbent's measured total it must
-    reach; `min_samples`: scorings that this must rest on, `max_score_age` how old the newest may be. `shadow_share`,
-    `shadow_turns`, `canary_steps` (shares, in order), `canary_turns`: turns before the next step. `slower`: how many
-    times the incumbent's p95 gap, and `slack` ms on top, are borne; `worse_misses`, `worse_errors`: how much more often
-    than the incumbent's. `cooldown`: how long a version that was rolled back waits; doubled each time.
+    `pin`, `deny`: models or versions that alone are served, and that never are. `top`: models kept on workers, the
+    incumbent and the candidate among them. `margin`, `dwell`: by how much of incentive, and for how long, another must
+    lead before it is a candidate. `gate`: how much of the incumbent's measured total it must reach; `min_samples`:
+    scorings that this must rest on (0 does without the gate), `max_score_age` how old the newest may be.
+    `shadow_share`, `shadow_turns`: the share of calls, and the turns, that it hears unheard. `canary_steps` (shares,
+    in order), `canary_turns`: turns before the next step. `probation`: for how long a new incumbent is held against the
+    one before it. `slower`: how many times the incumbent's p95 gap, and `slack` ms on top, are borne; `worse_misses`,
+    `worse_errors`: how much more often than the incumbent's. `least_turns`, `least_frames`, `least_sessions`: how many
+    of each must have been seen before any of that is judged. `cooldown`: how long a version that was rolled back waits;
+    doubled each time.
     """
 
+    pin: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
     top: int = 2
     competition: str | None = None
     burn_uid: int | None = None
@@ -146,10 +187,14 @@ class Rules:
     shadow_turns: int = 20
     canary_steps: tuple[float, ...] = (0.05, 0.25, 0.5)
     canary_turns: int = 40
+    probation: float = 1800.0
     slower: float = 1.25
     slack: float = 50.0
     worse_misses: float = 0.02
     worse_errors: float = 0.02
+    least_turns: int = 20
+    least_frames: int = 500
+    least_sessions: int = 8
     cooldown: float = 3600.0
 
 
