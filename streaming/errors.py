@@ -49,3 +49,10 @@ class EngineBusyError(EngineError):
     def __init__(self, message: str, *, retry_after: float = 5.0) -> None:
         super().__init__(message, code="engine_busy")
         self.retry_after = retry_after
+
+
+class EngineChangedError(EngineError):
+    """Where the engine stood there is another one now; ask anew what it is."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="engine_changed")

@@ -13,18 +13,14 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
 from models.link.address import host_of, reason
+from models.link.health import SCHEMES, Health, ask_health, engine_info
 from models.link.session import WorkerSession
 from models.link.watchdog import Watchdog
 from streaming.engine import EngineInfo
-from streaming.errors import EngineBusyError, EngineError, PeerError
-from streaming.schema import from_json
+from streaming.errors import EngineBusyError, EngineChangedError, EngineError, PeerError
 from streaming.wire.moshi import Handshake, Metadata, decode
 
-ENGINE_CHANGED = "engine_changed"
-"""The code of the error for a worker that came back with another engine: its link is of no use any more."""
-
 _MOST_MESSAGE = 32 * 2**20
-_MOST_HEALTH = 64 * 1024
 _CLOSE_SECONDS = 1.0
 _POLL_SECONDS = 0.5
 _ALIVE = ("ok", "overloaded")
@@ -60,9 +56,10 @@ class WorkerEngine:
     def __init__(
         self, url: str, *, clock: Callable[[], int], key: str = "", options: LinkOptions | None = None
     ) -> None:
-        scheme, self._name = host_of(url, ("ws", "wss"))
+        scheme, self._name = host_of(url, tuple(SCHEMES))
+        self._address = url
+        self._key = key
         self._chat = f"{scheme}://{self._name}/api/chat?audio=pcm"
-        self._health = f"{'https' if scheme == 'wss' else 'http'}://{self._name}/health"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._clock = clock
         self._options = options or LinkOptions()
@@ -85,17 +82,17 @@ class WorkerEngine:
         deadline = self._clock() + round(self._options.start * 1e9)
         while True:
             health = await self._ask()
-            if health.get("status") != "starting":
+            if health.status != "starting":
                 break
             if self._clock() > deadline:
                 raise EngineError(f"the worker at {self._name} has not loaded its model in time")
             await asyncio.sleep(_POLL_SECONDS)
-        if health.get("status") not in _ALIVE:
-            raise EngineError(f"the worker at {self._name} cannot be used: it is {health.get('status')}")
-        self._info = self._engine_info(health.get("engine"))
+        if health.status not in _ALIVE:
+            raise EngineError(f"the worker at {self._name} cannot be used: it is {health.status}")
+        self._info = health.engine or engine_info(None, self._name)
 
     async def open(self, session_id: str) -> WorkerSession:
-        """See `Engine.open`. Raises EngineError where the worker cannot be reached or is not as it was."""
+        """See `Engine.open`. Raises EngineChangedError where the worker is not as it was, else EngineError."""
         del session_id  # the worker has names of its own
         info = self.info
         if self._closing:
@@ -171,18 +168,13 @@ class WorkerEngine:
         hello, identity = [decode(await connection.recv(decode=False)) for _ in range(2)]
         match hello, identity:
             case Handshake(), Metadata(values={"type": "session", "engine": engine}):
-                offered = self._engine_info(engine)
+                offered = engine_info(engine, self._name)
                 if offered != info:
-                    message = f"the worker at {self._name} has another engine than it had: {offered.model}"
-                    raise EngineError(message, code=ENGINE_CHANGED)
+                    raise EngineChangedError(
+                        f"the worker at {self._name} has another engine than it had: {offered.model}"
+                    )
             case _:
                 raise PeerError("expected a handshake and metadata of the session", code="invalid_message")
-
-    def _engine_info(self, value: object) -> EngineInfo:
-        try:
-            return from_json(EngineInfo, value, path="engine")
-        except PeerError as error:
-            raise EngineError(f"the worker at {self._name} does not say what it is: {error.message}") from None
 
     # --- health --------------------------------------------------------------------------------------------------
 
@@ -201,33 +193,16 @@ class WorkerEngine:
     async def _look(self) -> bool:
         try:
             async with asyncio.timeout(self._options.open):
-                well = (await self._ask()).get("status") in _ALIVE
+                well = (await self._ask()).status in _ALIVE
         except (EngineError, TimeoutError):
             well = False
         self._probed, self._probe = self._clock(), None
         self._ejected = not well
         return well
 
-    async def _ask(self) -> dict[str, Any]:
-        body = b""
-        try:
-            async with (
-                httpx.AsyncClient(timeout=self._options.open, trust_env=False) as client,
-                client.stream("GET", self._health) as response,
-            ):
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > _MOST_HEALTH:
-                        break
-        except httpx.HTTPError as error:
-            raise EngineError(f"the worker at {self._name} cannot be reached: {reason(error)}") from None
-        try:
-            health = json.loads(body) if len(body) <= _MOST_HEALTH else None
-        except (ValueError, RecursionError):
-            health = None
-        if not isinstance(health, dict):
-            raise EngineError(f"{self._name} is not a worker: its /health is not a JSON object")
-        return health
+    async def _ask(self) -> Health:
+        async with httpx.AsyncClient(timeout=self._options.open, trust_env=False) as client:
+            return await ask_health(self._address, client, key=self._key)
 
 
 def _retry_after(headers: Any) -> float:

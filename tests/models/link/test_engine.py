@@ -32,7 +32,7 @@ from streaming.engine import (
     Transcribe,
     Transcript,
 )
-from streaming.errors import EngineBusyError, EngineError
+from streaming.errors import EngineBusyError, EngineChangedError, EngineError
 from streaming.schema import to_json
 from streaming.wire.moshi import FRAME_SAMPLES, Frame, Handshake, Metadata, Ping, Text, decode, encode
 from tests.models.worker.loopback import FRAME_SECONDS, Worker, speech, worker
@@ -301,7 +301,7 @@ async def test_a_worker_that_has_another_engine_than_before_is_refused() -> None
         peer(greet, lambda: {"status": "ok", "engine": to_json(other)}) as url,
         linked(url) as engine,
     ):
-        with pytest.raises(EngineError, match="another engine than it had: m"):
+        with pytest.raises(EngineChangedError, match="another engine than it had: m"):
             await engine.open("s")
 
 
