@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from models.catalogue import EngineSettings, build_models
+from models.catalogue import EngineSettings, build_engine
 from models.worker.batch import DuplexBatch
 from models.worker.duplex import DuplexHost
 from models.worker.echo import EchoBatch
@@ -27,7 +27,7 @@ def build_host(settings: WorkerSettings, *, clock: Callable[[], int], metrics: W
         case "echo" | "embedded" as kind:
             chosen = EngineSettings(models_dir=settings.models_dir, max_sessions=settings.slots, workers=settings.cores)
             try:
-                engine = build_models(kind, chosen, clock=clock).engine
+                engine = build_engine(kind, chosen, clock=clock)
             except ModuleNotFoundError as error:
                 raise SettingsError(f"--engine {kind} needs {error.name}: pip install 'muse-voice[{kind}]'") from None
             return TurnBasedHost(engine, name=settings.name, first_message_seconds=settings.first_message_seconds)
