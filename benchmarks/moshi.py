@@ -27,8 +27,9 @@ from moshi.utils.compile import no_compile
 
 from benchmarks.mimi import real_shape
 from models.moshi.batch import MoshiBatch
-from models.moshi.checkpoint import Checkpoint, load_lm, load_mimi, load_tokenizer, read_checkpoint
+from models.moshi.checkpoint import load_lm, load_mimi
 from models.moshi.config import LmConfig, MimiConfig, Sampling
+from models.moshi.files import Checkpoint, load_tokenizer, read_checkpoint
 from models.moshi.tiny import write_tiny_checkpoint
 from models.worker.batch import SlotOptions
 from streaming.engine import Samples

@@ -23,13 +23,15 @@ import torch
 
 from models.mimi import MimiBatch, codes_of
 from models.moshi.captions import Captions, pieces
-from models.moshi.checkpoint import Checkpoint, check_weights, load_lm, load_mimi, load_tokenizer, read_checkpoint
+from models.moshi.checkpoint import load_lm, load_mimi
+from models.moshi.files import Checkpoint, load_tokenizer, read_checkpoint
 from models.moshi.lm import SlotLm, TakenIn, row_bytes
 from models.moshi.memory import check_room, frame_bytes, free_bytes, memory_named
 from models.moshi.prefill import CHUNK, Prefill, most_prompt_frames
 from models.moshi.prompt import PERSONAPLEX_TONES, Frames, Tones, prompt_frames, sine_wave, tagged
 from models.moshi.sampling import MOST_TOP_K, check_sampling
 from models.moshi.staging import Inbox, Outbox, Results, Stopwatch
+from models.moshi.tensors import check_lm_weights, check_mimi_weights
 from models.moshi.voices import load_voices
 from models.worker.batch import FrameOut, SlotOptions, Step
 from streaming.engine import EngineInfo, Samples
@@ -56,7 +58,7 @@ class _Conversation:
 class MoshiBatch:
     """See `models.worker.batch.DuplexBatch`.
 
-    `directory` holds a checkpoint (`models/moshi/checkpoint.py`). `window`: frames (80 ms) that attention reaches
+    `directory` holds a checkpoint (`models/moshi/files.py`). `window`: frames (80 ms) that attention reaches
     back, by default the checkpoint's own context; a slot's memory grows with it (`bytes_per_session`).
     `prompt_bytes`: how much device memory taken-in prompts may keep. Raises EngineError for a device of no known kind.
     """
@@ -112,7 +114,8 @@ class MoshiBatch:
         if self._window is not None and not 1 <= self._window <= _LONGEST_WINDOW:
             raise EngineError(f"window is {self._window}; expected 1 to {_LONGEST_WINDOW} frames", code="invalid_value")
         checkpoint = read_checkpoint(self._directory)
-        check_weights(checkpoint)
+        check_lm_weights(checkpoint)
+        check_mimi_weights(checkpoint)
         with memory_named(f"the weights of {self._directory.name}"):
             lm = load_lm(checkpoint, device=self._device, dtype=self._dtype, window=self._window)
             mimi = load_mimi(checkpoint, self._device)

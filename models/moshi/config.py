@@ -127,6 +127,11 @@ class MimiConfig:
     dim_feedforward: int = _sized(2048, 8, 1 << 16)
     layer_scale: float = 0.01
 
+    @property
+    def hop(self) -> int:
+        """Samples for each step of the encoder, of which a frame has several."""
+        return math.prod(self.ratios)
+
     def document(self) -> dict[str, Any]:
         """The file that `mimi_config_name` names, as `moshi.models.loaders.get_mimi` takes it."""
         return {
@@ -257,8 +262,7 @@ def read_mimi_config(path: Path) -> MimiConfig:
         dim_feedforward=_size(transformer, "dim_feedforward", MimiConfig),
         layer_scale=transformer.number("layer_scale", 0.01, least=0.0, most=10.0),
     )
-    hop = math.prod(config.ratios)
-    if len(config.ratios) > 8 or FRAME_SAMPLES % hop or hop == FRAME_SAMPLES:
+    if len(config.ratios) > 8 or FRAME_SAMPLES % config.hop or config.hop == FRAME_SAMPLES:
         raise seanet.wrong("ratios", f"at most 8, whose product divides {FRAME_SAMPLES} and is smaller than it")
     for part, key in ((quantizer, "input_dimension"), (quantizer, "output_dimension"), (transformer, "d_model")):
         part.only_as({key: (config.dimension,)})

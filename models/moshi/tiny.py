@@ -20,8 +20,9 @@ import torch
 from moshi.models import loaders
 from safetensors.torch import save_file
 
-from models.moshi.checkpoint import Checkpoint, expected_tensors
 from models.moshi.config import LmConfig, MimiConfig, Sampling
+from models.moshi.files import Checkpoint
+from models.moshi.tensors import expected_tensors
 from streaming.wire.moshi import RATE
 
 _LM = LmConfig(

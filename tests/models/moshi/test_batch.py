@@ -21,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from models.instructions import DEFAULT_INSTRUCTIONS
 from models.mimi import MimiBatch
 from models.moshi.batch import MoshiBatch
-from models.moshi.checkpoint import load_lm, load_mimi, load_tokenizer, read_checkpoint
+from models.moshi.checkpoint import load_lm, load_mimi
+from models.moshi.files import load_tokenizer, read_checkpoint
 from models.worker.batch import FrameOut, SlotOptions
 from streaming.engine import Samples
 from streaming.errors import EngineError, PeerError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.moshi.captions import Captions, pieces
-from models.moshi.checkpoint import load_tokenizer, read_checkpoint
+from models.moshi.files import load_tokenizer, read_checkpoint
 
 
 @pytest.fixture(scope="module")

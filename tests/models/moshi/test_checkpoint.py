@@ -17,16 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from models.moshi.batch import MoshiBatch
-from models.moshi.checkpoint import (
-    Checkpoint,
-    check_weights,
-    expected_tensors,
-    load_lm,
-    load_mimi,
-    load_tokenizer,
-    read_checkpoint,
-)
+from models.moshi.checkpoint import load_lm, load_mimi
 from models.moshi.config import LmConfig, MimiConfig, Sampling
+from models.moshi.files import Checkpoint, load_tokenizer, read_checkpoint
+from models.moshi.tensors import check_lm_weights, check_mimi_weights, expected_tensors
 from streaming.errors import EngineError
 
 Tensors = dict[str, torch.Tensor]
@@ -153,20 +147,6 @@ def test_the_expected_tensors_are_those_of_the_published_files(
             assert 80 * len(specs) < header < 160 * len(specs)
 
 
-def test_no_weights_are_allocated_to_say_what_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[torch.device] = []
-    register = torch.nn.Module.register_parameter
-
-    def watch(self: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
-        if parameter is not None:
-            made.append(parameter.device)
-        register(self, name, parameter)
-
-    monkeypatch.setattr(torch.nn.Module, "register_parameter", watch)
-    expected_tensors(published("moshi", LmConfig(num_layers=2)))
-    assert {device.type for device in made} == {"meta"}
-
-
 @pytest.mark.parametrize("directory", ["tiny_moshi", "tiny_personaplex"])
 def test_the_tiny_files_hold_what_is_expected(directory: str, request: pytest.FixtureRequest) -> None:
     for path, expected in expected_tensors(read_checkpoint(request.getfixturevalue(directory))).items():
@@ -224,7 +204,7 @@ def test_a_file_that_moshi_has_saved_is_taken_as_well(changed: Callable[..., Pat
 
     directory = changed(lm=replace)
     assert "depformer.layers.0.self_attn.in_projs.15.weight" in load_file(directory / loaders.MOSHI_NAME)
-    check_weights(read_checkpoint(directory))
+    assert check_lm_weights(read_checkpoint(directory))
     expected = load_lm(read_checkpoint(tiny_personaplex), device="cpu").state_dict()
     found = load_lm(read_checkpoint(directory), device="cpu").state_dict()
     assert found.keys() == expected.keys()
@@ -271,14 +251,14 @@ def test_other_weights_are_refused_by_name(
     changed: Callable[..., Path], edit: Callable[[Tensors], Any], message: str
 ) -> None:
     checkpoint = read_checkpoint(changed(lm=edit))
-    for load in (check_weights, partial(load_lm, device="cpu")):
+    for load in (check_lm_weights, partial(load_lm, device="cpu")):
         with pytest.raises(EngineError, match=message):
             load(checkpoint)
 
 
 def test_another_codec_is_refused_by_name(changed: Callable[..., Path]) -> None:
     checkpoint = read_checkpoint(changed(mimi=drop("downsample.conv.conv.conv.weight")))
-    for load in (check_weights, partial(load_mimi, device="cpu")):
+    for load in (check_mimi_weights, partial(load_mimi, device="cpu")):
         with pytest.raises(
             EngineError, match=r"checkpoint125.safetensors: .* missing: downsample.conv.conv.conv.weight"
         ):

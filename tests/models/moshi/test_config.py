@@ -11,8 +11,9 @@ import pytest
 import yaml
 from moshi.models import loaders
 
-from models.moshi.checkpoint import expected_tensors, read_checkpoint
 from models.moshi.config import LmConfig, MimiConfig, Sampling, read_mimi_config, read_model_config
+from models.moshi.files import read_checkpoint
+from models.moshi.tensors import expected_tensors
 from streaming.errors import EngineError
 
 

@@ -14,7 +14,8 @@ from moshi.models.lm import LMGen
 from moshi.utils.compile import no_cuda_graph
 
 from models.moshi.batch import MoshiBatch
-from models.moshi.checkpoint import load_lm, read_checkpoint
+from models.moshi.checkpoint import load_lm
+from models.moshi.files import read_checkpoint
 from models.moshi.lm import SlotLm
 from models.worker.batch import FrameOut, SlotOptions
 from streaming.engine import Samples

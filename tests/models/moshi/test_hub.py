@@ -12,7 +12,8 @@ from models.hub.errors import WeightsRefusedError
 from models.hub.safetensors_header import check_tensors
 from models.hub.settings import HubSettings
 from models.hub.snapshot import resolve
-from models.moshi.checkpoint import expected_tensors, read_checkpoint
+from models.moshi.files import read_checkpoint
+from models.moshi.tensors import expected_tensors
 from streaming.wire.moshi import RATE
 from tests.models.hub.fake_hub import COMMIT, REPOSITORY, FakeHub, serving
 

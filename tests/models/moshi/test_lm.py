@@ -15,7 +15,8 @@ from moshi.models.lm import LMGen
 from moshi.utils.compile import no_compile
 from torch import Tensor
 
-from models.moshi.checkpoint import load_lm, read_checkpoint
+from models.moshi.checkpoint import load_lm
+from models.moshi.files import read_checkpoint
 from models.moshi.lm import FREE, SlotLm
 from models.worker.batch import SlotOptions
 

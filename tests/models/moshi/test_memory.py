@@ -8,7 +8,8 @@ import pytest
 
 from models.moshi import batch as module
 from models.moshi.batch import MoshiBatch
-from models.moshi.checkpoint import load_lm, read_checkpoint
+from models.moshi.checkpoint import load_lm
+from models.moshi.files import read_checkpoint
 from models.moshi.lm import SlotLm
 from models.moshi.memory import check_room, frame_bytes
 from streaming.errors import EngineError

@@ -10,7 +10,8 @@ import torch
 from moshi.models.compression import MimiModel
 
 from models.mimi import MimiBatch, audio_of, codes_of
-from models.moshi.checkpoint import load_mimi, read_checkpoint
+from models.moshi.checkpoint import load_mimi
+from models.moshi.files import read_checkpoint
 from streaming.wire.moshi import FRAME_SAMPLES
 
 SLOTS = 4

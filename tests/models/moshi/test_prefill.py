@@ -12,7 +12,8 @@ import pytest
 import torch
 from moshi.utils.compile import no_compile
 
-from models.moshi.checkpoint import load_lm, read_checkpoint
+from models.moshi.checkpoint import load_lm
+from models.moshi.files import read_checkpoint
 from models.moshi.lm import FREE, SlotLm, TakenIn
 from models.moshi.prefill import CHUNK, Prefill, most_prompt_frames
 from models.moshi.prompt import Frames

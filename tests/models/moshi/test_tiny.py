@@ -11,7 +11,8 @@ from moshi.utils.compile import no_compile
 
 from models.cli import main
 from models.mimi import audio_of, codes_of
-from models.moshi.checkpoint import load_lm, load_mimi, read_checkpoint
+from models.moshi.checkpoint import load_lm, load_mimi
+from models.moshi.files import read_checkpoint
 from models.moshi.tiny import write_tiny_checkpoint
 from streaming.wire.moshi import FRAME_SAMPLES
 
