@@ -1,0 +1,120 @@
+"""How the models do in real conversations: figures over the last of them, bounded in time and in number."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from routing.policy.contract import LiveStats, LiveTable
+
+MOST_VERSIONS = 256
+"""Versions that are remembered; the one of which nothing was heard for longest goes first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """How far back the figures go: `span` seconds, and at most `turns` turns.
+
+    Frames and sessions are counted in slices of `slice` seconds, so that what is kept does not grow with the traffic.
+    """
+
+    span: float = 3600.0
+    turns: int = 200
+    slice: float = 30.0
+
+
+class LiveTimings:
+    """Collects what happens in conversations, by version. `now` is in seconds of one clock that does not go back."""
+
+    def __init__(self, window: Window | None = None) -> None:
+        self._window = window or Window()
+        self._versions: dict[str, _Version] = {}  # in the order in which they were last heard of
+
+    def turn(self, key: str, gap_ms: float, *, now: float) -> None:
+        """A turn was answered `gap_ms` after the user had finished."""
+        version = self._version(key)
+        version.turns.append((now, gap_ms))
+        version.total_turns += 1
+        if len(version.turns) > self._window.turns:
+            version.turns.popleft()
+
+    def frames(self, key: str, count: int, late: int, *, now: float) -> None:
+        """Of `count` frames that an engine sent, `late` missed their tick."""
+        self._version(key).frames.add(count, late, now=now, window=self._window)
+
+    def session(self, key: str, *, failed: bool, now: float) -> None:
+        """A session ended, or could not begin; `failed`: the engine failed it."""
+        self._version(key).sessions.add(1, int(failed), now=now, window=self._window)
+
+    def table(self, now: float) -> LiveTable:
+        """The figures of every version that is remembered."""
+        return {key: version.stats(now - self._window.span) for key, version in self._versions.items()}
+
+    def _version(self, key: str) -> _Version:
+        version = self._versions.pop(key, None) or _Version()
+        self._versions[key] = version
+        if len(self._versions) > MOST_VERSIONS:
+            del self._versions[next(iter(self._versions))]
+        return version
+
+
+@dataclass(slots=True)
+class _Slices:
+    """Counts by slice of time, oldest first: [begin, count, bad]."""
+
+    slices: deque[list[float]] = field(default_factory=deque)
+    count: int = 0
+    bad: int = 0
+
+    def add(self, count: int, bad: int, *, now: float, window: Window) -> None:
+        if not self.slices or now - self.slices[-1][0] >= window.slice:
+            self.slices.append([now, 0, 0])
+        self.slices[-1][1] += count
+        self.slices[-1][2] += bad
+        self.count += count
+        self.bad += bad
+        self.forget(now - window.span)
+
+    def forget(self, before: float) -> None:
+        while self.slices and self.slices[0][0] < before:
+            _, count, bad = self.slices.popleft()
+            self.count -= int(count)
+            self.bad -= int(bad)
+
+    def share(self) -> float | None:
+        return self.bad / self.count if self.count else None
+
+
+@dataclass(slots=True)
+class _Version:
+    turns: deque[tuple[float, float]] = field(default_factory=deque)
+    frames: _Slices = field(default_factory=_Slices)
+    sessions: _Slices = field(default_factory=_Slices)
+    total_turns: int = 0
+
+    def stats(self, before: float) -> LiveStats:
+        while self.turns and self.turns[0][0] < before:
+            self.turns.popleft()
+        self.frames.forget(before)
+        self.sessions.forget(before)
+        gaps = sorted(gap for _, gap in self.turns)
+        return LiveStats(
+            turns=len(gaps),
+            gap_p50=_quantile(gaps, 0.5),
+            gap_p95=_quantile(gaps, 0.95),
+            frames=self.frames.count,
+            misses=self.frames.share(),
+            sessions=self.sessions.count,
+            errors=self.sessions.share(),
+            total_turns=self.total_turns,
+        )
+
+
+def _quantile(ordered: list[float], share: float) -> float | None:
+    """Between neighbours on a straight line, as numpy's default."""
+    if not ordered:
+        return None
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
