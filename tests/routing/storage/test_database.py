@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from routing.storage.database import Database, open_database
+from routing.storage.state import StateRow
+from streaming.errors import EngineError
+from tests.prerequisites import ROOT
+
+SECRET = "no-one-may-read-this"
+
+
+def put(name: str) -> Callable[[Session], None]:
+    return lambda session: session.add(StateRow(name=name, value={}, revision=1))
+
+
+def names(session: Session) -> list[str]:
+    return sorted(session.scalars(text("SELECT name FROM states")))
+
+
+async def test_a_transaction_counts_whole_or_not_at_all(database: Database) -> None:
+    def fail(session: Session) -> None:
+        put("b")(session)
+        session.flush()
+        raise LookupError("after all")
+
+    await database.run(put("a"))
+    with pytest.raises(LookupError, match="after all"):
+        await database.run(fail)
+    assert await database.read(names) == ["a"]
+
+
+async def test_mistakes_of_the_transaction_are_told_as_they_are(database: Database) -> None:
+    await database.run(put("a"))
+    with pytest.raises(IntegrityError):
+        await database.run(put("a"))
+
+
+async def test_a_reader_cannot_write(database: Database) -> None:
+    with pytest.raises(EngineError):
+        await database.read(put("a"))
+    assert await database.run(names) == []
+    await database.run(put("b"))
+    assert await database.read(names) == ["b"]
+
+
+async def test_transactions_leave_the_loop_to_others(database: Database) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(_: Session) -> str:
+        begun.set()
+        assert go_on.wait(5)
+        return threading.current_thread().name
+
+    waiting = asyncio.create_task(database.run(wait))
+    while not begun.is_set():  # noqa: ASYNC110 - the other side is a thread
+        await asyncio.sleep(0.001)
+    assert await database.read(names) == []  # a reader beside a writer, too
+    go_on.set()
+    assert (await waiting).startswith("database")
+
+
+async def test_read_and_then_written_is_one_after_the_other(opening: Callable[[], Database]) -> None:
+    databases = opening(), opening()
+
+    def add(session: Session) -> None:
+        row = session.get(StateRow, "n", with_for_update=True)
+        assert row is not None
+        row.revision += 1
+
+    await databases[0].run(put("n"))
+    await asyncio.gather(*(databases[turn % 2].run(add) for turn in range(20)))
+    row = await databases[0].read(lambda session: session.get(StateRow, "n"))
+    assert row is not None
+    assert row.revision == 21
+
+
+async def test_closing_leaves_no_threads_and_no_connections(database_url: str, opening: Callable[[], Database]) -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    closing = opening()
+    await asyncio.gather(*(closing.run(names) for _ in range(8)))
+    assert any(thread.name.startswith("database") for thread in threading.enumerate())
+    closing.close()
+    assert {thread.name for thread in threading.enumerate()} <= before
+    with pytest.raises(EngineError) as refused:
+        await closing.run(names)
+    assert refused.value.code == "database_closed"
+    if database_url.startswith("postgresql"):
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
+        assert await opening().read(lambda session: session.scalar(text(others))) == 0
+    else:
+        path = Path(database_url.removeprefix("sqlite:///"))
+        assert [file.name for file in path.parent.iterdir()] == [path.name]  # the last one out folds the log in
+
+
+async def test_too_many_at_once_are_refused_and_the_rest_is_done(database: Database) -> None:
+    go_on = threading.Event()
+    asyncio.get_running_loop().call_later(0.05, go_on.set)
+    outcomes = await asyncio.gather(
+        *(database.read(lambda _: go_on.wait(5)) for _ in range(300)), return_exceptions=True
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, EngineError)]
+    assert {error.code for error in refused} == {"database_busy"}
+    assert len(refused) == 300 - 256
+    assert outcomes.count(True) == 256
+    assert await database.run(names) == []
+
+
+def test_processes_that_open_it_at_once_migrate_it_once(database_url: str) -> None:
+    program = "import sys; from routing.storage.database import open_database; open_database(sys.argv[1]).close()"
+    running = [
+        subprocess.Popen([sys.executable, "-c", program, database_url], cwd=ROOT, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    assert [(child.communicate(timeout=60)[1], child.returncode) for child in running] == [(b"", 0)] * 3
+
+
+def test_threads_that_open_it_at_once_migrate_it_once(opening: Callable[[], Database]) -> None:
+    failed: list[BaseException] = []
+
+    def again() -> None:
+        try:
+            opening()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=again) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+async def test_a_newer_muses_database_is_refused_by_name(opening: Callable[[], Database]) -> None:
+    def advance(session: Session) -> None:
+        session.execute(text("UPDATE alembic_version SET version_num = '0099_wonders'"))
+
+    await opening().run(advance)
+    with pytest.raises(
+        EngineError, match=r"newer Muse: it is at '0099_wonders', and this one knows up to '\d{4}_"
+    ) as refused:
+        opening()
+    assert refused.value.code == "database_newer"
+
+
+# --- a database that is down ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        (f"nonsense {SECRET}", "invalid_value"),
+        (f"nosuchdialect://user:{SECRET}@host/name", "invalid_value"),
+        (f"mysql://user:{SECRET}@host/name", "invalid_value"),
+        (f"postgresql+asyncpg://user:{SECRET}@host/name", "invalid_value"),
+        (f"postgresql://user:{SECRET}@host:port/name", "invalid_value"),
+        (f"postgresql://user:{SECRET}@127.0.0.1:1/name", "database_unavailable"),
+        (f"postgresql://user@127.0.0.1:1/name?password={SECRET}", "database_unavailable"),
+        (f"postgresql://user:{SECRET}@127.0.0.1:1/name?bogus={SECRET}", "database_unavailable"),
+        ("sqlite://", "invalid_value"),
+        ("sqlite:///:memory:", "invalid_value"),
+        ("sqlite:///file:muse?mode=memory&uri=true", "invalid_value"),
+        ("sqlite:////proc/muse.db", "database_unavailable"),
+        (f"sqlite:///{ROOT}", "database_unavailable"),
+        (f"sqlite:///{ROOT}/README.md", "database_unavailable"),
+    ],
+)
+def test_what_cannot_be_opened_is_told_without_the_password(url: str, code: str) -> None:
+    with pytest.raises(EngineError) as refused:
+        open_database(url)
+    assert refused.value.code == code
+    assert SECRET not in str(refused.value)
+    assert SECRET not in repr(refused.value.__cause__)
+
+
+def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "muse.db"
+    open_database(f"sqlite:///{path}").close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_server_that_never_answers_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(EngineError) as refused:
+            open_database(f"postgresql://user:{SECRET}@127.0.0.1:{silent.getsockname()[1]}/name", timeout=2)
+    assert refused.value.code == "database_unavailable"
+    assert time.monotonic() - began < 20
+
+
+async def test_a_statement_that_hangs_is_given_up(postgres_url: str) -> None:
+    database = open_database(postgres_url, timeout=0.2)
+    with pytest.raises(EngineError) as refused:
+        await database.run(lambda session: session.execute(text("SELECT pg_sleep(60)")))
+    assert refused.value.code == "database_unavailable"
+    database.close()  # the statement's thread has ended too
+
+
+async def test_a_connection_that_was_cut_is_made_anew(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    database, other = open_database(postgres_url), open_database(postgres_url)
+    others = "datname = current_database() AND pid != pg_backend_pid()"
+    kill = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+    await database.run(put("a"))
+    await other.run(lambda session: session.execute(text(kill)))
+    assert await database.run(names) == ["a"]
+
+    def cut(session: Session) -> None:
+        names(session)
+        session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    with pytest.raises(EngineError) as refused:
+        await database.run(cut)
+    assert refused.value.code == "database_unavailable"
+    assert "terminating connection" in caplog.text
+    assert await database.run(names) == ["a"]
+    database.close()
+    other.close()
+
+
+async def test_a_file_that_another_program_holds_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "muse.db"
+    database = open_database(f"sqlite:///{path}", timeout=0.2)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(EngineError) as refused:
+        await database.run(put("a"))
+    assert refused.value.code == "database_unavailable"
+    assert await database.read(names) == []
+    holder.execute("ROLLBACK")
+    holder.close()
+    await database.run(put("a"))
+    assert await database.read(names) == ["a"]
+    database.close()
