@@ -14,11 +14,15 @@ import uvloop
 from pydantic import ValidationError
 
 from models.access import is_loopback
+from routing.fleet.contract import Deployment, Worker
+from routing.fleet.pool import EnginePool
+from routing.router import Router
+from routing.settings import read_settings
 from server.app import create_app
 from server.auth import AccessPolicy
-from server.engines import load_models
+from server.engines import engine_builder, load_detectors
 from server.errors import StartupError
-from server.gateway import Detectors, Gateway
+from server.gateway import Gateway
 from server.listener import Server, bind
 from server.logging import start_logging
 from server.metrics import Metrics
@@ -86,15 +90,48 @@ async def _serve(settings: Settings, metrics: Metrics) -> None:
 
 
 def _gateway(settings: Settings, metrics: Metrics, traces: TraceFiles | None) -> Gateway:
-    models = load_models(settings)
+    detectors = load_detectors(settings)
+    pool = EnginePool(engine_builder(settings))
     return Gateway(
-        engine=models.engine,
-        detectors=Detectors(voice=models.voice, turns=models.turns),
+        router=Router(
+            fleet=_Listed(settings.engine, pool),
+            pool=pool,
+            rules=read_settings().rules(),
+            on_error=lambda code: metrics.engine_errors.labels(code).inc(),
+        ),
+        detectors=detectors,
         new_session=Sessions(config=session_config(settings), options=session_options(settings), traces=traces),
         metrics=metrics,
         max_sessions=settings.max_sessions,
         first_event=settings.first_event_seconds,
     )
+
+
+class _Listed:
+    """The workers of MUSE_ENGINE, started once."""
+
+    def __init__(self, addresses: Sequence[str], pool: EnginePool) -> None:
+        self._addresses = addresses
+        self._pool = pool
+        self._workers: tuple[Worker, ...] = ()
+
+    async def start(self) -> None:
+        infos = [(address, await self._pool.start(address)) for address in self._addresses]
+        self._workers = tuple(
+            Worker(id=address, address=address, key=info.model, state="ready", info=info) for address, info in infos
+        )
+
+    async def want(self, deployments: Sequence[Deployment]) -> None:
+        pass
+
+    def workers(self) -> tuple[Worker, ...]:
+        return self._workers
+
+    def changed(self, worker_id: str, *, lost: bool) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
 
 
 def _read_settings(arguments: Sequence[str] | None) -> Settings:

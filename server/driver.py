@@ -112,7 +112,8 @@ class Models:
 class Driver:
     """One conversation.
 
-    `clock` gives monotonic ns. `first_event` is how many seconds a client may take to send anything.
+    `clock` gives monotonic ns. `first_event` is how many seconds a client may take to send anything. `observe` is told
+    what the session measures; by default the metrics are.
     """
 
     def __init__(
@@ -124,11 +125,13 @@ class Driver:
         metrics: Metrics,
         clock: Callable[[], int],
         first_event: float,
+        observe: Callable[[Observation], None] | None = None,
     ) -> None:
         self._session = session
         self._connection = connection
         self._models = models
         self._metrics = metrics
+        self._observe = observe or metrics.observe
         self._clock = clock
         self._first_event = first_event
         self._loop = asyncio.get_running_loop()
@@ -200,7 +203,7 @@ class Driver:
         elif isinstance(output, EngineCommand):
             self._models.engine.send(output)
         elif isinstance(output, Observation):
-            self._metrics.observe(output)
+            self._observe(output)
         elif isinstance(output, CloseSession):
             self._end(output)
         else:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from models.catalogue import EngineSettings, Models, build_models
+from collections.abc import Callable
+
+from models.catalogue import Detectors, EngineSettings, build_detectors, build_engine
 from server.errors import StartupError
 from server.settings import Settings
+from streaming.engine import Engine
+from streaming.errors import EngineError
 
 
-def load_models(settings: Settings) -> Models:
-    """The engine, not yet started, and its detectors.
-
-    Raises EngineError where a file is missing or altered, StartupError where a package is not installed.
-    """
-    chosen = EngineSettings(
+def engine_settings(settings: Settings) -> EngineSettings:
+    """What every engine is built from."""
+    return EngineSettings(
         models_dir=settings.models_dir,
         max_sessions=settings.max_sessions,
         workers=settings.workers,
@@ -27,8 +28,31 @@ def load_models(settings: Settings) -> Models:
         engine_patience=settings.engine_patience,
         detectors=settings.detectors,
     )
+
+
+def engine_builder(settings: Settings) -> Callable[[str], Engine]:
+    """What makes the engine of an address, not yet started; it raises EngineError where that cannot be made."""
+    chosen = engine_settings(settings)
+
+    def build(address: str) -> Engine:
+        try:
+            return build_engine(address, chosen)
+        except ModuleNotFoundError as error:
+            raise EngineError(_missing(f"the engine {address}", error)) from None
+
+    return build
+
+
+def load_detectors(settings: Settings) -> Detectors:
+    """The detectors, for all engines alike.
+
+    Raises EngineError where a file is missing or altered, StartupError where a package is not installed.
+    """
     try:
-        return build_models(settings.engine, chosen)
+        return build_detectors(settings.engine, engine_settings(settings))
     except ModuleNotFoundError as error:
-        what = "the embedded engine" if settings.engine == "embedded" else "detecting speech beside an engine elsewhere"
-        raise StartupError(f"{what} needs {error.name}: pip install 'muse-voice[embedded]'") from None
+        raise StartupError(_missing("detecting speech", error)) from None
+
+
+def _missing(what: str, error: ModuleNotFoundError) -> str:
+    return f"{what} needs {error.name}: pip install 'muse-voice[embedded]'"

@@ -1,4 +1,4 @@
-"""The engine, the detectors and the conversations that share them: who is let in, and how all are let go."""
+"""The router, the detectors and the conversations that share them: who is let in, and how all are let go."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from routing.catalogue import Catalogue, UnknownModelError
+from models.catalogue import Detectors
+from routing.policy.contract import SessionNeeds
+from routing.router import Placement, Router
 from server.driver import Connection, Driver, Models, SessionCore
 from server.errors import Refused
 from server.metrics import Metrics
+from server.shadow import Shadow, Tee
 from server.stalls import sample_stalls
-from streaming.engine import Engine, EngineInfo, EngineSession, TurnDetector, VoiceActivityDetector
-from streaming.errors import EngineBusyError, EngineError
-from streaming.observations import CloseSession
+from streaming.engine import EngineInfo
+from streaming.errors import EngineBusyError, EngineError, PeerError
+from streaming.observations import CloseSession, Observation, TurnMeasured
 
 _log = logging.getLogger(__name__)
-
-OPEN_SECONDS = 5.0
-"""What an engine may take to reserve a slot."""
-
-RELEASE_SECONDS = 5.0
-"""What an engine may take to release one."""
 
 _FLUSH_SECONDS = 2.0
 _NOTICE = "The server is restarting: this conversation ends with the current turn."
@@ -43,30 +40,37 @@ class SessionFactory(Protocol):
         engine: EngineInfo,
         extensions: bool,
         lead: int | None = None,
+        metadata: Mapping[str, str] | None = None,
         now: int,
     ) -> SessionCore:
-        """A new session; `now` is monotonic ns. `lead`: see `SessionOptions`; None leaves it to the operator."""
+        """A new session; `now` is monotonic ns. `lead`: see `SessionOptions`; None leaves it to the operator.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detectors:
-    """The models that find speech and the ends of turns, shared by all conversations."""
-
-    voice: VoiceActivityDetector
-    turns: TurnDetector
+        `metadata` is what `session.created` tells of the session.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One conversation that has been let in."""
+    """One conversation that has been let in.
+
+    `key`: the version of the model that answers it. `info`: the engine as the client is told of it. `blind`: the label
+    that it is told instead of the model, None where it may know.
+    """
 
     session_id: str
-    model: str
-    engine: EngineSession
+    key: str
+    info: EngineInfo
+    placement: Placement
+    blind: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+OnTurn = Callable[[Call, TurnMeasured], None]
+"""Told of each reply's first frame, in the conversation's way: it must not wait."""
 
 
 class Gateway:
-    """Admits conversations to one engine and runs them.
+    """Admits conversations to the models that the router finds, and runs them.
 
     `first_event` is how many seconds a client may take to send anything; `clock` gives monotonic ns.
     """
@@ -74,23 +78,27 @@ class Gateway:
     def __init__(
         self,
         *,
-        engine: Engine,
+        router: Router,
         detectors: Detectors,
         new_session: SessionFactory,
         metrics: Metrics,
         max_sessions: int,
         first_event: float = 30.0,
+        on_turn: Sequence[OnTurn] = (),
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.metrics = metrics
-        self._engine = engine
+        self.router = router
         self._detectors = detectors
         self._new_session = new_session
         self._max_sessions = max_sessions
         self._first_event = first_event
+        self._on_turn = tuple(on_turn)
         self._clock = clock
-        self._catalogue: Catalogue | None = None
+        self._unheard = Metrics()  # what shadows measure is no caller's
+        self._shadows: set[asyncio.Task[None]] = set()
         self._stalls: asyncio.Task[None] | None = None
+        self._started = False
         self._draining = False
         self._closed = False
         self._admitted = 0
@@ -101,11 +109,11 @@ class Gateway:
     # --- life ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Load the engine; does nothing when that is done. Raises EngineError naming what is missing or wrong."""
-        if self._catalogue is not None:
+        """Have the workers watched; does nothing when that is done. Raises EngineError naming what is wrong."""
+        if self._started:
             return
-        await self._engine.start()
-        self._catalogue = Catalogue([self._engine.info.model])
+        await self.router.start()
+        self._started = True
         self._stalls = asyncio.create_task(sample_stalls(self.metrics.loop_stall))
 
     async def drain(self, seconds: float) -> None:
@@ -127,15 +135,18 @@ class Gateway:
             self._stalls.cancel()
             await asyncio.gather(self._stalls, return_exceptions=True)
             self._stalls = None
+        for shadow in self._shadows:
+            shadow.cancel()
+        await asyncio.gather(*self._shadows, return_exceptions=True)
         try:
-            await self._engine.close()
+            await self.router.close()
         finally:
             await self._detectors.turns.close()
 
     @property
     def ready(self) -> bool:
         """Would a caller be let in, were there room?"""
-        return self._catalogue is not None and not self._draining
+        return self._started and not self._draining and self.router.ready
 
     @property
     def active(self) -> int:
@@ -145,35 +156,29 @@ class Gateway:
     @property
     def models(self) -> tuple[str, ...]:
         """Ids of the models on offer, best first."""
-        return self._catalogue.models if self._catalogue else ()
+        return self.router.models()
 
     # --- conversations -------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def admit(self, model: str | None) -> AsyncIterator[Call]:
-        """A slot for a conversation with `model`, held inside the context.
+    async def admit(self, needs: SessionNeeds, *, blind: str | None = None) -> AsyncIterator[Call]:
+        """A slot for a conversation with these needs, held inside the context.
 
-        Raises Refused: 404 for an unknown model, 429 when all slots are taken, 503 when the server or the engine
-        cannot take anyone.
+        `blind`: the client is told this label instead of the model, and no reasons.
+
+        Raises Refused: 404 for a model that is not known or not served, 429 when all slots are taken, 503 when the
+        server or the engines cannot take anyone.
         """
-        if self._catalogue is None or self._draining:
+        if not self._started or self._draining:
             raise Refused(503, "not_ready", "The server is starting or stopping; try again.", retry_after=10)
-        try:
-            resolved = self._catalogue.resolve(model)
-        except UnknownModelError as error:
-            raise Refused(404, error.code, error.message) from None
         if self._admitted >= self._max_sessions:
             raise Refused(429, "too_many_sessions", "All lines are taken; try again.", retry_after=5)
         self._admitted += 1
         self._empty.clear()
         self.metrics.sessions.inc()
         try:
-            session_id = f"sess_{secrets.token_hex(12)}"
-            engine = await self._open(session_id)
-            try:
-                yield Call(session_id=session_id, model=resolved, engine=engine)
-            finally:
-                await self._release(engine)
+            async with self._placed(needs, f"sess_{secrets.token_hex(12)}", blind) as call:
+                yield call
         finally:
             self.metrics.sessions.dec()
             self._admitted -= 1
@@ -190,17 +195,21 @@ class Gateway:
         began = self._clock()
         session = self._new_session(
             session_id=call.session_id,
-            model=call.model,
-            engine=self._engine.info,
+            model=call.info.model,
+            engine=call.info,
             extensions=extensions,
             lead=lead,
+            metadata=call.metadata or None,
             now=began,
         )
+        if call.placement.choice.shadow is not None:
+            connection = Tee(connection, self._let_hear(call, began))
         driver = Driver(
             session=session,
             connection=connection,
-            models=Models(engine=call.engine, voice=self._detectors.voice.open(), turns=self._detectors.turns),
+            models=self._models(call.placement),
             metrics=self.metrics,
+            observe=lambda observation: self._observe(call, observation),
             clock=self._clock,
             first_event=self._first_event,
         )
@@ -212,6 +221,8 @@ class Gateway:
             close = CloseSession(code=1011, reason="Internal error.")
         finally:
             self._drivers.discard(driver)
+            if isinstance(connection, Tee):
+                connection.shadow.stop()
         seconds = (self._clock() - began) / 1e9
         code = close.code if close else 1000
         self.metrics.session_length.observe(seconds)
@@ -220,26 +231,75 @@ class Gateway:
         _log.info("conversation over", extra={"fields": fields})
         return close
 
-    async def _open(self, session_id: str) -> EngineSession:
-        try:
-            async with asyncio.timeout(OPEN_SECONDS):
-                return await self._engine.open(session_id)
-        except EngineBusyError as error:
-            raise Refused(503, error.code, error.message, retry_after=error.retry_after) from None
-        except EngineError as error:
-            self.metrics.engine_errors.labels(error.code).inc()
-            raise Refused(503, error.code, error.message, retry_after=10) from None
-        except TimeoutError:
-            self.metrics.engine_errors.labels("open_timeout").inc()
-            raise Refused(503, "engine_busy", "The engine does not answer; try again.", retry_after=10) from None
+    @contextlib.asynccontextmanager
+    async def _placed(self, needs: SessionNeeds, session_id: str, blind: str | None) -> AsyncIterator[Call]:
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                placement = await held.enter_async_context(self.router.place(needs, session_id=session_id))
+            except PeerError as error:
+                raise Refused(404, error.code, error.message) from None
+            except EngineBusyError as error:
+                raise Refused(503, error.code, error.message, retry_after=error.retry_after) from None
+            except EngineError as error:
+                raise Refused(503, error.code, error.message, retry_after=10) from None
+            info = placement.info if blind is None else replace(placement.info, model=blind, voices=())
+            metadata = placement.metadata if blind is None else {}
+            yield Call(
+                session_id=session_id,
+                key=placement.worker.key,
+                info=info,
+                placement=placement,
+                blind=blind,
+                metadata=metadata,
+            )
 
-    async def _release(self, engine: EngineSession) -> None:
+    def _models(self, placement: Placement) -> Models:
+        return Models(engine=placement.engine, voice=self._detectors.voice.open(), turns=self._detectors.turns)
+
+    def _observe(self, call: Call, observation: Observation) -> None:
+        self.metrics.observe(observation)
+        if isinstance(observation, TurnMeasured):
+            self.router.turn(call.placement, observation.latency)
+            for told in self._on_turn:
+                told(call, observation)
+
+    # --- shadows -------------------------------------------------------------------------------------------------
+
+    def _let_hear(self, call: Call, began: int) -> Shadow:
+        """Have the placement's shadow hear the call, beside it."""
+        shadow = Shadow()
+        task = asyncio.create_task(self._run_shadow(call, shadow, began))
+        self._shadows.add(task)
+        task.add_done_callback(self._shadows.discard)
+        return shadow
+
+    async def _run_shadow(self, call: Call, shadow: Shadow, began: int) -> None:
+        session_id = f"{call.session_id}s"
         try:
-            async with asyncio.timeout(RELEASE_SECONDS):
-                await engine.close()
+            async with self.router.shadow(call.placement, session_id=session_id) as silent:
+                driver = Driver(
+                    session=self._new_session(
+                        session_id=session_id, model=silent.info.model, engine=silent.info, extensions=False, now=began
+                    ),
+                    connection=shadow,
+                    models=self._models(silent),
+                    metrics=self._unheard,
+                    observe=lambda observation: self._observe_shadow(silent, observation),
+                    clock=self._clock,
+                    first_event=self._first_event,
+                )
+                await driver.run()
+        except EngineError as error:
+            fields = {"session": call.session_id, "reason": error.message}
+            _log.info("the shadow cannot hear the call", extra={"fields": fields})
         except Exception:
-            _log.exception("engine did not release a conversation")
-            self.metrics.engine_errors.labels("release").inc()
+            _log.exception("shadow failed", extra={"fields": {"session": call.session_id}})
+        finally:
+            shadow.stop()
+
+    def _observe_shadow(self, silent: Placement, observation: Observation) -> None:
+        if isinstance(observation, TurnMeasured):
+            self.router.turn(silent, observation.latency)
 
     async def _emptied(self, seconds: float) -> bool:
         try:

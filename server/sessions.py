@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from server.driver import SessionCore
@@ -32,10 +33,11 @@ class Sessions:
         engine: EngineInfo,
         extensions: bool,
         lead: int | None = None,
+        metadata: Mapping[str, str] | None = None,
         now: int,
     ) -> SessionCore:
-        """A new session; `now` is monotonic ns. `lead` (ns) bounds what is sent ahead."""
-        config = replace(self.config, model=model)
+        """See `server.gateway.SessionFactory`; `lead` (ns) bounds what is sent ahead."""
+        config = replace(self.config, model=model, metadata=metadata)
         options = replace(self.options, extensions=extensions)
         if lead is not None:
             options = _paced(options, lead=min(lead, options.lead))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.access import AccessKey, Origins
 from models.catalogue import DetectorKind, check_engine
@@ -15,6 +15,9 @@ from models.instructions import DEFAULT_INSTRUCTIONS
 from models.weights import DEFAULT_DIRECTORY
 
 PREFIX = "MUSE_"
+
+Addresses = Annotated[tuple[str, ...], NoDecode]
+"""Engines by name or address, given as one string, separated by commas."""
 
 
 class Settings(BaseSettings):
@@ -30,10 +33,10 @@ class Settings(BaseSettings):
         default=(), description="origins, comma-separated, whose pages may connect besides the server's own; * is any"
     )
 
-    engine: str = Field(
-        default="embedded",
-        description="what answers: embedded, echo, scripted, or who is at ws://host:port (a worker), moshi:// (a stock "
-        "Moshi server), http:// (a container)",
+    engine: Addresses = Field(
+        default=("embedded",),
+        description="what answers, comma-separated: embedded, echo, scripted, or who is at ws://host:port (a worker), "
+        "moshi:// (a stock Moshi server), http:// (a container)",
     )
     engine_key: SecretStr = Field(default=SecretStr(""), description="the key for an engine at an address")
     engine_patience: float = Field(
@@ -80,10 +83,15 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much is logged")
     log_json: bool = Field(default=False, description="log JSON objects, one a line")
 
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
     @field_validator("engine")
     @classmethod
-    def _known(cls, value: str) -> str:
-        return check_engine(value)
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(check_engine(name) for name in value))
 
 
 def describe() -> str:
@@ -102,4 +110,6 @@ def _default(field: FieldInfo) -> str:
         return "default: none"
     if isinstance(default, bool):
         return f"default: {int(default)}"
+    if isinstance(default, tuple):
+        return f"default: {','.join(map(str, default))}"
     return f"default: {default}"

@@ -6,6 +6,7 @@ Field names and defaults are those of `openai.types.realtime`; where Muse's defa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
@@ -135,7 +136,10 @@ ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConfig:
-    """One session's settings, as `session.created` and `session.updated` show them."""
+    """One session's settings, as `session.created` and `session.updated` show them.
+
+    `metadata` is the server's word on the session, in `session.created` only; what a client sends back of it is ignored.
+    """
 
     IGNORED_FIELDS: ClassVar = frozenset(
         {"expires_at", "include", "parallel_tool_calls", "prompt", "reasoning", "tracing", "truncation"}
@@ -151,3 +155,4 @@ class SessionConfig:
     tools: tuple[FunctionTool, ...] = ()
     tool_choice: ToolChoice = "auto"
     audio: AudioConfig = field(default_factory=AudioConfig)
+    metadata: Mapping[str, str] | None = None

@@ -82,7 +82,8 @@ class Session:
     def __init__(
         self, *, session_id: str, config: SessionConfig, engine: EngineInfo, options: SessionOptions, now: int
     ) -> None:
-        config = first_config(config, session_id=session_id, engine=engine)
+        first = first_config(config, session_id=session_id, engine=engine)
+        config = replace(first, metadata=None)
         self._conversation = Conversation()
         out = Outbox(session_id, taken=self._conversation)
         self._core = Core(config=config, engine=engine, options=options, out=out)
@@ -97,7 +98,7 @@ class Session:
         self._warned = False
         self._idle_counted_from: int | None = None
         self.closed = False
-        self._core.out.send(SessionCreated(session=config))
+        self._core.out.send(SessionCreated(session=first))
 
     @property
     def backlog(self) -> float:

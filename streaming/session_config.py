@@ -37,7 +37,7 @@ def updated_config(
     """
     merged = merge_patch(to_json(config), patch)
     # A client repeats the model that it asked for at the door, whatever name the router found for it.
-    new = replace(from_json(SessionConfig, merged), id=config.id, model=config.model)
+    new = replace(from_json(SessionConfig, merged), id=config.id, model=config.model, metadata=None)
     check_modalities(new.output_modalities, engine=engine, of="session")
     check_tools(new.tools, new.tool_choice, engine=engine, of="session")
     check_voice(new.audio.output.voice, engine=engine, of="session")

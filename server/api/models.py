@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
-from routing.catalogue import AUTO
+from routing.policy.choice import AUTO
 from server.auth import AccessPolicy
 from server.errors import Refused
 from server.gateway import Gateway

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -12,12 +12,15 @@ from typing import Self
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from routing.needs import read_needs
+from routing.policy.contract import SessionNeeds
 from server.api.errors import refusal
 from server.auth import AccessPolicy
 from server.driver import ConnectionOverError, SlowConsumerError
 from server.errors import Refused
 from server.gateway import Call, Gateway
 from server.metrics import Metrics
+from streaming.errors import PeerError
 from streaming.observations import CloseSession
 
 Payload = str | bytes
@@ -144,15 +147,22 @@ class MessageSocket:
 async def admit(
     socket: WebSocket, *, gateway: Gateway, access: AccessPolicy, talk: Callable[[Call], Awaitable[None]]
 ) -> None:
-    """Let a client in, whose query names the model, for as long as `talk` takes.
+    """Let a client in, whose query says what it needs, for as long as `talk` takes.
 
     Whoever is refused, by this or by `talk` before it accepts, is answered over HTTP, before the upgrade.
     """
     try:
         access.check_origin(socket.headers)
         access.check_key(socket.headers, socket.scope.get("subprotocols", []))
-        async with gateway.admit(socket.query_params.get("model")) as call:
+        async with gateway.admit(_needs(socket.query_params)) as call:
             await talk(call)
     except Refused as refused:
         gateway.metrics.refused.labels(refused.code).inc()
         await socket.send_denial_response(refusal(refused))
+
+
+def _needs(query: Mapping[str, str]) -> SessionNeeds:
+    try:
+        return read_needs(query)
+    except PeerError as error:
+        raise Refused(400, error.code, error.message) from None

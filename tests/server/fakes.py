@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import numpy as np
 
+from models.catalogue import Detectors
+from routing.router import Router
 from server.driver import ConnectionOverError, SlowConsumerError
-from server.gateway import Detectors, Gateway
+from server.gateway import Gateway, OnTurn
 from server.metrics import Metrics
 from streaming.client_events import ClientEvent, CommitAudio, CreateResponse, RetrieveItem, UpdateSession
 from streaming.config import SessionConfig
 from streaming.core import Output
-from streaming.engine import EngineCommand, EngineEvent, EngineInfo, ReplyEnded, ReplyText, Samples, StartReply
+from streaming.engine import (
+    EngineCommand,
+    EngineEvent,
+    EngineInfo,
+    ReplyEnded,
+    ReplyText,
+    Samples,
+    StartReply,
+)
 from streaming.errors import EngineBusyError, PeerError
 from streaming.items import InputAudio, Message
 from streaming.observations import CloseSession
@@ -33,6 +43,7 @@ from streaming.server_events import (
     SessionUpdated,
 )
 from streaming.session import Input
+from tests.routing.fakes import router_for
 
 SILENCE: Samples = np.zeros(512, np.float32)
 INFO = EngineInfo(model="fake", input_rate=16_000, output_rate=24_000)
@@ -259,11 +270,20 @@ def fake_gateway(
     max_sessions: int = 1000,
     first_event: float = 30.0,
     sessions: list[FakeSession] | None = None,
+    router: Router | None = None,
+    on_turn: Sequence[OnTurn] = (),
 ) -> Gateway:
     """A gateway whose sessions are FakeSessions; they are appended to `sessions`."""
 
     def new_session(
-        *, session_id: str, model: str, engine: EngineInfo, extensions: bool, lead: int | None = None, now: int
+        *,
+        session_id: str,
+        model: str,
+        engine: EngineInfo,
+        extensions: bool,
+        lead: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        now: int,
     ) -> FakeSession:
         session = FakeSession(session_id=session_id)
         if sessions is not None:
@@ -271,10 +291,11 @@ def fake_gateway(
         return session
 
     return Gateway(
-        engine=engine or FakeEngine(),
+        router=router or router_for(engine or FakeEngine()),
         detectors=Detectors(voice=FakeVoice(), turns=turns or FakeTurns()),
         new_session=new_session,
         metrics=metrics or Metrics(),
         max_sessions=max_sessions,
         first_event=first_event,
+        on_turn=on_turn,
     )

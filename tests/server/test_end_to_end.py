@@ -13,12 +13,14 @@ import pytest
 from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
+from models.catalogue import Detectors
 from models.echo import EchoEngine
 from models.level import LevelDetector, PauseEndsTurn
-from server.gateway import Detectors, Gateway
+from server.gateway import Gateway
 from server.metrics import Metrics
 from server.sessions import Sessions, session_config, session_options
 from server.settings import Settings
+from tests.routing.fakes import router_for
 from tests.server.conftest import Running, Serve
 
 RATE = 24_000
@@ -28,7 +30,7 @@ CHUNK = RATE // 50
 def echo_gateway(**settings: Any) -> Gateway:
     chosen = Settings.model_validate(settings)
     return Gateway(
-        engine=EchoEngine(clock=time.monotonic_ns, max_sessions=8),
+        router=router_for(EchoEngine(clock=time.monotonic_ns, max_sessions=8)),
         detectors=Detectors(voice=LevelDetector(), turns=PauseEndsTurn()),
         new_session=Sessions(config=session_config(chosen), options=session_options(chosen)),
         metrics=Metrics(),

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,13 @@ import pytest
 
 from models.container.client import ContainerOptions
 from models.container.engine import ContainerEngine
-from server.engines import load_models
-from server.gateway import Detectors, Gateway
+from server.engines import engine_builder, load_detectors
+from server.gateway import Gateway
 from server.metrics import Metrics
 from server.sessions import Sessions, session_config, session_options
 from server.settings import Settings
 from tests.models.container.fake_container import FakeContainer, body, http, saying
+from tests.routing.fakes import router_for
 from tests.server.conftest import Running, Serve
 from tests.server.test_end_to_end import RATE, audio_of, base64_of, connect, manual, speak, tone, until
 
@@ -31,13 +31,12 @@ async def served(
     """A server with this container as its engine, by its settings unless there are `options`."""
     async with container.serve() as url:
         settings = Settings.model_validate({"engine": url, "detectors": "loudness"})
-        models = load_models(settings)
+        engine = engine_builder(settings)(url)
         if options is not None:
             engine = ContainerEngine(url, clock=time.monotonic_ns, max_sessions=8, options=options)
-            models = replace(models, engine=engine)
         gateway = Gateway(
-            engine=models.engine,
-            detectors=Detectors(voice=models.voice, turns=models.turns),
+            router=router_for(engine),
+            detectors=load_detectors(settings),
             new_session=Sessions(config=session_config(settings), options=session_options(settings)),
             metrics=Metrics(),
             max_sessions=8,

@@ -98,10 +98,10 @@ def test_an_altered_model_file_is_named(
 
 
 def test_a_missing_package_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def build_models(*_: object) -> None:
+    def build_detectors(*_: object) -> None:
         raise ModuleNotFoundError(name="onnxruntime")
 
-    monkeypatch.setattr(engines, "build_models", build_models)
+    monkeypatch.setattr(engines, "build_detectors", build_detectors)
     assert "muse-voice[embedded]" in failure(capsys, "--port", "0")
 
 

@@ -15,7 +15,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_defaults_are_local_and_open() -> None:
     settings = Settings()
-    assert (settings.host, settings.port, settings.engine, settings.api_key) == ("127.0.0.1", 8000, "embedded", None)
+    assert (settings.host, settings.port, settings.engine, settings.api_key) == ("127.0.0.1", 8000, ("embedded",), None)
     assert settings.record_dir is None
 
 

@@ -1,0 +1,136 @@
+"""What an engine is seen to do in one conversation, at the seam: frames that come back late, and whether it failed.
+
+It is seen the same way whether somebody hears the conversation or not, so that the two may be compared.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from streaming.engine import (
+    EngineCommand,
+    EngineEvent,
+    EngineInfo,
+    EngineLost,
+    EngineSession,
+    HearAudio,
+    ReplyFailed,
+    Speech,
+)
+
+LATE_NS = 160_000_000
+"""A frame is late that comes back later than this: it waits for one tick of 80 ms and is made in another."""
+
+CLIENTS_FAULTS = frozenset(("speech_needed", "turn_too_long", "language_unsupported"))
+"""Failures of a reply that say nothing of the engine: the client asked for what the model cannot do."""
+
+_MOST_SENT = 512
+"""Pieces of audio that are remembered while nothing comes back: 40 s in frames of 80 ms."""
+
+_REPORT_FRAMES = 25
+
+
+class FrameMeter:
+    """Which of a duplex engine's frames came back late. Positions are in samples at `rate`, times in ns.
+
+    A frame is due when the audio that it answers has been sent, and not before its own length has passed since the
+    one before was: an engine hears no faster than real time, however fast a client sends. One that was late is counted
+    once; what follows is measured from when it came.
+    """
+
+    def __init__(self, rate: int, *, late: int = LATE_NS) -> None:
+        self._rate = rate
+        self._late = late
+        self._sent: deque[tuple[int, int]] = deque(maxlen=_MOST_SENT)  # (position after it, when)
+        self._position = 0
+        self._answered = 0
+        self._due: int | None = None
+
+    def sent(self, samples: int, *, now: int) -> None:
+        """So much more of the user's audio was given to the engine."""
+        self._position += samples
+        self._sent.append((self._position, now))
+
+    def came(self, heard: int, *, now: int) -> bool:
+        """A frame came that was made when the engine had heard `heard` samples. Was it late?"""
+        while self._sent and self._sent[0][0] < heard:
+            self._sent.popleft()
+        if not self._sent or heard <= self._answered:
+            return False  # it answers nothing that was sent: nobody waits for it
+        given = self._sent[0][1]
+        spoken = (heard - self._answered) * 1_000_000_000 // self._rate
+        due = given if self._due is None else max(given, self._due + spoken)
+        late = now - due > self._late
+        self._answered, self._due = heard, now if late else due
+        return late
+
+
+class MeasuredSession:
+    """An `EngineSession` that is watched. `on_frames(count, late)` is told of frames now and then, and at the end.
+
+    `clock` gives monotonic ns.
+    """
+
+    def __init__(
+        self,
+        session: EngineSession,
+        info: EngineInfo,
+        *,
+        clock: Callable[[], int],
+        on_frames: Callable[[int, int], None],
+    ) -> None:
+        self._session = session
+        self._meter = FrameMeter(info.input_rate) if info.duplex else None
+        self._clock = clock
+        self._on_frames = on_frames
+        self._frames = self._late = 0
+        self._closed = False
+        self.lost = False
+        """The engine went away in mid-conversation."""
+        self.failed = False
+        """It went away, or could not finish a reply that it should have."""
+
+    def send(self, command: EngineCommand) -> None:
+        """See `EngineSession.send`."""
+        if self._meter is not None and isinstance(command, HearAudio):
+            self._meter.sent(len(command.audio), now=self._clock())
+        self._session.send(command)
+
+    async def events(self) -> AsyncIterator[EngineEvent]:
+        """See `EngineSession.events`."""
+        try:
+            async for event in self._session.events():
+                self._see(event)
+                yield event
+        except Exception:
+            self._lose()
+            raise
+        self._lose()  # a session's events end when it is closed, and not before
+
+    async def close(self) -> None:
+        """See `EngineSession.close`."""
+        self._closed = True
+        self._report()
+        await self._session.close()
+
+    def _see(self, event: EngineEvent) -> None:
+        match event:
+            case Speech() if self._meter is not None:
+                self._frames += 1
+                self._late += self._meter.came(event.heard, now=self._clock())
+                if self._frames >= _REPORT_FRAMES:
+                    self._report()
+            case EngineLost():
+                self._lose()
+            case ReplyFailed() if event.code not in CLIENTS_FAULTS:
+                self.failed = True
+
+    def _lose(self) -> None:
+        if not self._closed:
+            self.lost = self.failed = True
+
+    def _report(self) -> None:
+        if self._frames:
+            self._on_frames(self._frames, self._late)
+        self._frames = self._late = 0

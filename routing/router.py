@@ -1,0 +1,271 @@
+"""Which model answers a conversation, on which worker: the one thing that a gateway asks.
+
+What is decided here rests on what the loop beside it (`routing.control`) last found out, and never waits for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from routing.fleet.contract import Fleet, Worker
+from routing.fleet.pool import EnginePool
+from routing.leaderboard import Snapshot
+from routing.measured import MeasuredSession
+from routing.policy.choice import choose, offered
+from routing.policy.contract import Choice, LiveTable, Ranked, Reason, Rollout, Rules, SessionNeeds
+from routing.policy.live import LiveTimings
+from routing.policy.ranking import rank
+from routing.scores.standings import Scoreboard
+from streaming.engine import EngineInfo
+from streaming.errors import EngineBusyError, EngineError, MuseError
+from streaming.schema import to_json
+from streaming.timeline import TurnLatency
+
+_log = logging.getLogger(__name__)
+
+PLACE_SECONDS = 10.0
+"""What it may take to find a worker that takes a conversation."""
+
+OPEN_SECONDS = 5.0
+"""What one worker may take to reserve a slot."""
+
+RELEASE_SECONDS = 5.0
+"""What it may take to release one."""
+
+_MOST_METADATA = 512
+"""Characters of one value of a session's metadata, as OpenAI bounds it."""
+
+_RETRY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """A conversation's slot. `info` is the engine's, `worker` its worker as it was when the slot was taken."""
+
+    choice: Choice
+    worker: Worker
+    engine: MeasuredSession
+    info: EngineInfo
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The decision, for `session.created`."""
+        reasons = [to_json(reason) for reason in self.choice.reasons]
+        while len(shown := json.dumps(reasons)) > _MOST_METADATA:
+            reasons.pop()
+        return {"muse.model": self.choice.key, "muse.role": self.choice.role, "muse.reasons": shown}
+
+
+class Router:
+    """Places conversations on workers by the ranking, the rollout and what was seen of the models lately.
+
+    `clock` gives monotonic ns, `now` Unix time (s). `on_error` is told the code of each failure of an engine.
+    """
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        pool: EnginePool,
+        rules: Rules,
+        clock: Callable[[], int] = time.monotonic_ns,
+        now: Callable[[], float] = time.time,
+        on_error: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.fleet = fleet
+        self.rules = rules
+        self.live = LiveTimings()
+        self.rollout = Rollout()
+        self.decisions: Counter[tuple[str, str]] = Counter()
+        """Conversations placed, by role and model."""
+        self._pool = pool
+        self._clock = clock
+        self._now = now
+        self._on_error = on_error
+        self._snapshot: Snapshot | None = None
+        self._scoreboard = Scoreboard()
+        self._ranking: tuple[Ranked, ...] = ()
+        self._ranked: frozenset[str] | None = None
+
+    # --- life
+
+    async def start(self) -> None:
+        """Have the workers watched. Raises EngineError where that cannot work at all."""
+        await self.fleet.start()
+
+    async def close(self) -> None:
+        """Release what is held; conversations that are still open get EngineLost."""
+        try:
+            await self._pool.close()
+        finally:
+            await self.fleet.close()
+
+    # --- what is known
+
+    def inform(self, snapshot: Snapshot | None, scoreboard: Scoreboard) -> None:
+        """From now on these are gone by."""
+        self._snapshot, self._scoreboard = snapshot, scoreboard
+        self._ranked = None
+
+    @property
+    def scoreboard(self) -> Scoreboard:
+        """What validators measured, as last informed."""
+        return self._scoreboard
+
+    @property
+    def ready(self) -> bool:
+        """Is there a worker to answer with?"""
+        return any(worker.state in ("ready", "overloaded") for worker in self.fleet.workers())
+
+    def ranking(self) -> tuple[Ranked, ...]:
+        """The models as they stand, those of the workers among them."""
+        served = frozenset(worker.key for worker in self.fleet.workers() if worker.key)
+        if served != self._ranked:
+            self._ranked = served
+            self._ranking = rank(self._snapshot, self._scoreboard, served=served, rules=self.rules, now=self._now())
+        return self._ranking
+
+    def timings(self) -> LiveTable:
+        """How each version does in real conversations."""
+        return self.live.table(self._seconds())
+
+    def models(self) -> tuple[str, ...]:
+        """The models that can be asked for by name now, best first."""
+        return offered(self.ranking(), self.fleet.workers(), self.rollout)
+
+    # --- decisions
+
+    def choose(self, needs: SessionNeeds, *, session_id: str, refused: Mapping[str, Reason] | None = None) -> Choice:
+        """The decision for a session as of now; see `routing.policy.choice.choose`."""
+        return choose(
+            needs,
+            session_id=session_id,
+            ranking=self.ranking(),
+            workers=self.fleet.workers(),
+            rollout=self.rollout,
+            live=self.timings(),
+            rules=self.rules,
+            refused=refused,
+        )
+
+    @contextlib.asynccontextmanager
+    async def place(self, needs: SessionNeeds, *, session_id: str) -> AsyncIterator[Placement]:
+        """A slot for a conversation, held inside the context.
+
+        Each worker that will not take it is passed over, and in the end each model. Raises PeerError as `choose`,
+        EngineBusyError where nobody has room or answers in time, EngineError where all that could be asked fail.
+        """
+        try:
+            async with asyncio.timeout(PLACE_SECONDS):
+                placement = await self._find(needs, session_id)
+        except TimeoutError:
+            raise EngineBusyError("No model answers in time; try again.", retry_after=_RETRY_SECONDS) from None
+        self._record(placement, session_id)
+        try:
+            yield placement
+        finally:
+            await self._release(placement)
+
+    @contextlib.asynccontextmanager
+    async def shadow(self, placement: Placement, *, session_id: str) -> AsyncIterator[Placement]:
+        """A slot on the worker that should hear this conversation unheard. Raises EngineError where it has none."""
+        worker, choice = placement.choice.shadow, placement.choice
+        if worker is None:
+            raise ValueError("the choice has no shadow")
+        silent = await self._open(replace(choice, key=worker.key, shadow=None), worker, session_id)
+        try:
+            yield silent
+        finally:
+            await self._release(silent)
+
+    def turn(self, placement: Placement, latency: TurnLatency) -> None:
+        """A reply of this conversation began, so long after the user had spoken."""
+        self.live.turn(placement.worker.key, latency.total / 1e6, now=self._seconds())
+
+    async def _find(self, needs: SessionNeeds, session_id: str) -> Placement:
+        refused: dict[str, EngineError] = {}
+        while True:
+            reasons = {
+                worker_id: Reason(code=error.code, text=f"{worker_id}: {error.message}")
+                for worker_id, error in refused.items()
+            }
+            try:
+                choice = self.choose(needs, session_id=session_id, refused=reasons)
+            except MuseError:
+                if refused:
+                    raise _told(refused.values()) from None
+                raise
+            choice = replace(choice, reasons=(*choice.reasons, *reasons.values()))
+            for worker in choice.workers:
+                try:
+                    return await self._open(choice, worker, session_id)
+                except EngineError as error:
+                    refused[worker.id] = error
+
+    async def _open(self, choice: Choice, worker: Worker, session_id: str) -> Placement:
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                session = await self._pool.open(worker.address, session_id, model=worker.key)
+        except EngineBusyError:
+            self.fleet.changed(worker.id, lost=False)
+            raise
+        except EngineError as error:
+            self._failed(worker, error.code)
+            raise
+        except TimeoutError:
+            self._failed(worker, "open_timeout")
+            raise EngineBusyError("The engine does not answer; try again.", retry_after=_RETRY_SECONDS) from None
+        key = worker.key
+        info = self._pool.info(worker.address)
+        engine = MeasuredSession(
+            session,
+            info,
+            clock=self._clock,
+            on_frames=lambda count, late: self.live.frames(key, count, late, now=self._seconds()),
+        )
+        return Placement(choice=choice, worker=worker, engine=engine, info=info)
+
+    def _failed(self, worker: Worker, code: str) -> None:
+        self._on_error(code)
+        self.live.session(worker.key, failed=True, now=self._seconds())
+        self.fleet.changed(worker.id, lost=True)
+
+    async def _release(self, placement: Placement) -> None:
+        engine = placement.engine
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await engine.close()
+        except Exception:
+            _log.exception("engine did not release a conversation")
+            self._on_error("release")
+        self.live.session(placement.worker.key, failed=engine.failed, now=self._seconds())
+        self.fleet.changed(placement.worker.id, lost=engine.lost)
+
+    def _seconds(self) -> float:
+        return self._clock() / 1e9
+
+    def _record(self, placement: Placement, session_id: str) -> None:
+        choice = placement.choice
+        self.decisions[choice.role, choice.model] += 1
+        fields = {
+            "session": session_id,
+            "version": choice.key,
+            "role": choice.role,
+            "worker": placement.worker.id,
+            "reasons": "; ".join(f"{reason.code}: {reason.text}" for reason in choice.reasons),
+        }
+        _log.info("placed", extra={"fields": fields})
+
+
+def _told(errors: Iterable[EngineError]) -> EngineError:
+    """Of what the workers said, what the caller is told."""
+    errors = list(errors)
+    busy = [error for error in errors if isinstance(error, EngineBusyError)]
+    return min(busy, key=lambda error: error.retry_after) if busy else errors[-1]
