@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -52,24 +52,36 @@ def choose(listing: Iterable[ListedFile], settings: HubSettings) -> tuple[Listed
     for a name that leaves the tree, a pickle or code by name, two names of one place, and for what exceeds a limit.
     """
     chosen: dict[str, ListedFile] = {}
+    for fault in sift(listing, settings, chosen):
+        raise fault
+    return tuple(chosen[name] for name in sorted(chosen))
+
+
+def sift(
+    listing: Iterable[ListedFile], settings: HubSettings, chosen: dict[str, ListedFile]
+) -> Iterator[WeightsRefusedError]:
+    """Put the files to take into `chosen`, by name, and yield each fault that `choose` would raise, in its order."""
     for count, file in enumerate(listing, start=1):
         if count > settings.max_files:
-            raise WeightsRefusedError(file.name, f"one file too many: at most {settings.max_files} are taken")
-        if not is_taken(file.name):
-            continue
+            yield WeightsRefusedError(file.name, f"one file too many: at most {settings.max_files} are taken")
+            break
         if file.name in chosen:
-            raise WeightsRefusedError(file.name, "listed twice")
-        _check_size(file, settings)
-        chosen[file.name] = file
+            yield WeightsRefusedError(file.name, "listed twice")
+            continue
+        try:
+            if is_taken(file.name):
+                _check_size(file, settings)
+                chosen[file.name] = file
+        except WeightsRefusedError as fault:
+            yield fault
     if not any(name.endswith(".safetensors") for name in chosen):
-        raise WeightsRefusedError("*.safetensors", "there is none: weights are taken as safetensors only")
-    _check_clashes(sorted(chosen))
+        yield WeightsRefusedError("*.safetensors", "there is none: weights are taken as safetensors only")
+    yield from _clashes(sorted(chosen))
     total = sum(file.size for file in chosen.values())
     if total > settings.max_total_bytes:
-        raise WeightsRefusedError(
+        yield WeightsRefusedError(
             "the snapshot", f"too large: {total} bytes in all, at most {settings.max_total_bytes} are taken"
         )
-    return tuple(chosen[name] for name in sorted(chosen))
 
 
 def is_taken(name: str) -> bool:
@@ -104,16 +116,16 @@ def check_magic(name: str, head: bytes) -> None:
             raise WeightsRefusedError(name, f"{kind} by its first bytes: it is not opened")
 
 
-def _check_clashes(names: Sequence[str]) -> None:
-    """Refuse names that are one place on a disk that takes capitals for small letters, or a file and a folder."""
+def _clashes(names: Sequence[str]) -> Iterator[WeightsRefusedError]:
+    """Names that are one place on a disk that takes capitals for small letters, or a file and a folder."""
     folders = {str(folder).casefold() for name in names for folder in PurePosixPath(name).parents}
     files: set[str] = set()
     for name in names:
         place = name.casefold()
         if place in files:
-            raise WeightsRefusedError(name, "listed twice, but for capitals")
+            yield WeightsRefusedError(name, "listed twice, but for capitals")
         if place in folders:
-            raise WeightsRefusedError(name, "also a folder")
+            yield WeightsRefusedError(name, "also a folder")
         files.add(place)
 
 

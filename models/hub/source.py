@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import stat
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
@@ -16,10 +15,11 @@ from filelock import FileLock, Timeout
 from huggingface_hub import hf_hub_url
 
 from models.hub.api import list_repository
+from models.hub.directory import disk_errors, inside, refuse, resolved, walk
 from models.hub.download import Downloader, Report
 from models.hub.errors import WeightsRefusedError, WeightsUnavailableError
 from models.hub.network import Resolver, guarded_client, system_resolver
-from models.hub.policy import MAX_DEPTH, ListedFile, choose
+from models.hub.policy import ListedFile, choose
 from models.hub.ref import HubRef, LocalRef
 from models.hub.settings import HubSettings
 from models.hub.verify import Record, VerifiedFile, check_contents, read_record, verify_tree, write_record
@@ -45,14 +45,9 @@ class LocalSource:
     def open(self, report: Report) -> tuple[Path, Record]:
         """Check what the directory holds; a file unchanged since the last time is not hashed again."""
         del report  # nothing comes from afar
-        try:
-            root = self._directory.resolve(strict=True)
-        except (OSError, RuntimeError):
-            raise WeightsUnavailableError(str(self._directory), "there is no such directory") from None
-        if not root.is_dir():
-            raise WeightsRefusedError(str(self._directory), "not a directory")
-        with _disk_errors(root):
-            files = choose(_walk(root, root), self._settings)
+        root = resolved(self._directory)
+        with disk_errors(root):
+            files = choose(walk(root, refuse), self._settings)
         recorded_at = self._settings.cache / "local" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()}.json"
         recorded = read_record(recorded_at) or {}
         record = verify_tree(root, files, recorded)
@@ -68,10 +63,10 @@ def mirrored(ref: HubRef, settings: HubSettings) -> LocalRef | None:
     if settings.mirror is None:
         return None
     directory = settings.mirror / ref.repository / ref.commit
-    with _disk_errors(directory):
+    with disk_errors(directory):
         if not directory.is_dir():
             return None
-    if not _inside(directory, settings.mirror.resolve()):
+    if not inside(directory, settings.mirror.resolve()):
         raise WeightsRefusedError(str(directory), "a symlink out of the mirror (MUSE_HUB_MIRROR)")
     return LocalRef(directory=directory, sha256=ref.sha256)
 
@@ -106,8 +101,8 @@ class HubSource:
         recorded = read_record(self._record)
         if recorded is None:
             raise WeightsRefusedError(str(self._record), f"missing or damaged; {self._remedy}")
-        with _disk_errors(self._directory):
-            found = {file.name for file in choose(_walk(self._directory, self._directory), self._settings)}
+        with disk_errors(self._directory):
+            found = {file.name for file in choose(walk(self._directory, refuse), self._settings)}
         for name in sorted(found ^ recorded.keys()):
             reason = "not a file of this snapshot" if name in found else "gone from the cache"
             raise WeightsRefusedError(name, f"{reason}; {self._remedy}")
@@ -119,7 +114,7 @@ class HubSource:
     def _download(self, report: Report) -> Record:
         files = choose(list_repository(self._ref, self._settings, resolver=self._resolver), self._settings)
         client = guarded_client(self._settings, resolver=self._resolver, seconds=self._settings.max_seconds)
-        with client, _disk_errors(self._partial):
+        with client, disk_errors(self._partial):
             self._partial.mkdir(parents=True, exist_ok=True)
             self._sweep(kept={file.name for file in files})
             self._check_space(files)
@@ -160,7 +155,7 @@ class HubSource:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with _disk_errors(self._lock):
+        with disk_errors(self._lock):
             self._lock.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self._lock, timeout=self._settings.max_seconds)
             try:
@@ -177,37 +172,3 @@ def _remember(path: Path, recorded: Record, record: Record) -> None:
     if record != recorded:
         with suppress(WeightsUnavailableError):  # a cache that cannot be written costs time, nothing else
             write_record(path, record)
-
-
-def _walk(root: Path, directory: Path) -> Iterator[ListedFile]:
-    """Every file under `directory`, by its name below `root`."""
-    for path in sorted(directory.iterdir()):
-        if path.name.startswith("."):
-            continue
-        name = path.relative_to(root).as_posix()
-        if path.is_symlink() and not _inside(path, root):
-            raise WeightsRefusedError(name, "a symlink out of the directory; copy the file itself (cp -L)")
-        if len(path.relative_to(root).parts) > MAX_DEPTH:
-            raise WeightsRefusedError(name, f"more than {MAX_DEPTH} folders deep")
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode) and not path.is_symlink():
-            yield from _walk(root, path)
-        elif stat.S_ISREG(mode):
-            yield ListedFile(name=name, size=path.stat().st_size)
-        else:
-            raise WeightsRefusedError(name, "neither a file nor a directory")
-
-
-def _inside(path: Path, root: Path) -> bool:
-    try:
-        return path.resolve(strict=True).is_relative_to(root)
-    except (OSError, RuntimeError):
-        return False
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise WeightsUnavailableError(str(path), f"the disk says: {error.strerror}") from None
