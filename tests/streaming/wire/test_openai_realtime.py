@@ -97,6 +97,7 @@ def test_server_events_survive_the_way_there_and_back(event: ServerEvent) -> Non
 BEYOND_GA = {
     "id",  # of the session: sent by the service, absent from the SDK's type
     "object",
+    "metadata",  # of the session: why it has the model that it has
     "speed",  # of one response's audio
     "param",  # of a failed response's error
     "event_id",
