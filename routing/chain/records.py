@@ -14,6 +14,9 @@ from typing import Any
 from models.hub.errors import printable
 from routing.chain.grammar import Commitment, CommitmentError, parse
 
+_NONSENSE = (LookupError, TypeError, ValueError, OverflowError)
+"""What comes of reading something that is not what it should be."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neuron:
@@ -64,7 +67,7 @@ def _read_record(hotkey: str, value: Any, opened: Any) -> Record:
     try:
         block = int(value["block"])
         fields = list(value["info"]["fields"])
-    except (KeyError, TypeError, ValueError):
+    except _NONSENSE:
         return Record(hotkey=hotkey, block=0, commitment=_unreadable("its record has neither block nor fields"))
     try:
         return Record(hotkey=hotkey, block=block, commitment=parse(_plain_text(fields)))
@@ -102,7 +105,7 @@ def _read_opened(hotkey: str, entries: Any) -> Record:
         data, block = max(entries, key=lambda entry: int(entry[1]))
         text = _opened_text(data)
         block = int(block)
-    except (TypeError, ValueError, IndexError):
+    except _NONSENSE:
         return Record(hotkey=hotkey, block=0, commitment=_unreadable("was opened, and is not text"))
     try:
         return Record(hotkey=hotkey, block=block, commitment=parse(text))
