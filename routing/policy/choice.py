@@ -164,8 +164,8 @@ class _Chooser:
         """Why a session that named no model should not get it."""
         if ranked.key == self.rollout.incumbent:
             return None
-        if ranked.key == self.rollout.candidate and self.rollout.stage != "canary":
-            return Reason(code=self.rollout.stage, text=self.rollout.reason.text)
+        if ranked.key == self.rollout.candidate and self.rollout.stage == "shadow":
+            return self.rollout.reason
         if self.gate is None:
             self.gate = Gate.of(self.ranking, self.rollout.incumbent, self.rules)
         return self.gate.against_service(ranked)
@@ -227,7 +227,9 @@ class _Chooser:
                 return
             if ranked.key in self.passed or ranked.key == self.rollout.incumbent:
                 continue
-            waiting = Reason(code="not_promoted", text="it leads by too little, or not for long enough, to take over")
+            waiting = Reason(code="not_promoted", text="it does not lead by enough to take over")
+            if ranked.key == self.rollout.candidate:
+                waiting = self.rollout.reason
             yield ranked.key, self._obstacle(ranked, explicit=False) or waiting
 
     def _shadow(self, role: Role) -> Worker | None:

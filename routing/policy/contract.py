@@ -111,6 +111,7 @@ class Bar:
 class Rollout:
     """Where the change from one model to the next stands. `since`: Unix time (s) of the stage's begin.
 
+    `listed`: whether the incumbent was on the leaderboard when it became it; it is given up when it no longer is.
     `share`: of new sessions, that the candidate gets; 0 but in `canary`. `turns_at`: the candidate's
     `LiveStats.total_turns` when this stage, or this step of the canary, began. `reason`: why it is in this stage.
     `previous`: who was the incumbent before, and takes over again should the new one do worse than `baseline` (what
@@ -120,6 +121,7 @@ class Rollout:
 
     stage: Stage = "settled"
     incumbent: str | None = None
+    listed: bool = False
     candidate: str | None = None
     since: float = 0.0
     share: float = 0.0

@@ -21,14 +21,14 @@ def rank(
 ) -> tuple[Ranked, ...]:
     """All models, best first, those that are never served last. `now` is Unix time, s.
 
-    `served`: the keys that workers serve. One that is not on the leaderboard is the operator's own, and ranks after all
-    that are.
+    `served`: the keys that workers serve. Those that are not on the leaderboard are the operator's own, and rank after
+    all that are, in the order given.
     """
     entries = snapshot.entries if snapshot is not None else ()
     validators = {validator.hotkey for validator in snapshot.validators} if snapshot is not None else set()
     listed = {entry.key for entry in entries}
     found: list[tuple[str, Entry | None]] = [(entry.key, entry) for entry in entries]
-    found += [(key, None) for key in served if key not in listed]
+    found += [(key, None) for key in dict.fromkeys(served) if key not in listed]
     judged = [
         _judge(key, entry, scoreboard.of(key), validators=validators, rules=rules, now=now) for key, entry in found
     ]
@@ -107,9 +107,9 @@ def _reasons(entry: Entry | None, scores: ModelScores) -> tuple[Reason, ...]:
     return (place, Reason(code="scored", text=measured))
 
 
-def _order(ranked: Ranked) -> tuple[bool, float, float, int, int, str]:
+def _order(ranked: Ranked) -> tuple[bool, float, float, int, int]:
     entry, total = ranked.entry, ranked.scores.total
-    measured = total.average if total is not None and ranked.unproven is None else 0.0
     if entry is None:
-        return (True, 0.0, -measured, 0, 0, ranked.key)
-    return (False, -entry.incentive, -measured, entry.block, entry.uid, ranked.key)
+        return (True, 0.0, 0.0, 0, 0)
+    measured = total.average if total is not None and ranked.unproven is None else 0.0
+    return (False, -entry.incentive, -measured, entry.block, entry.uid)
