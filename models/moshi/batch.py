@@ -23,13 +23,14 @@ import torch
 
 from models.mimi import MimiBatch, codes_of
 from models.moshi.captions import Captions, pieces
+from models.moshi.check import check_served
 from models.moshi.checkpoint import load_lm, load_mimi
 from models.moshi.files import Checkpoint, load_tokenizer, read_checkpoint
 from models.moshi.lm import SlotLm, TakenIn, row_bytes
 from models.moshi.memory import check_room, frame_bytes, free_bytes, memory_named
-from models.moshi.prefill import CHUNK, Prefill, most_prompt_frames
-from models.moshi.prompt import PERSONAPLEX_TONES, Frames, Tones, prompt_frames, sine_wave, tagged
-from models.moshi.sampling import MOST_TOP_K, check_sampling
+from models.moshi.prefill import Prefill
+from models.moshi.prompt import PERSONAPLEX_TONES, Frames, Tones, most_prompt_frames, prompt_frames, sine_wave, tagged
+from models.moshi.sampling import check_sampling
 from models.moshi.staging import Inbox, Outbox, Results, Stopwatch
 from models.moshi.tensors import check_lm_weights, check_mimi_weights
 from models.moshi.voices import load_voices
@@ -212,18 +213,11 @@ class _Model:
     ) -> None:
         device = lm.device
         self.checkpoint = checkpoint
-        if max(checkpoint.sampling.text_top_k, checkpoint.sampling.audio_top_k) > MOST_TOP_K:
-            raise EngineError(f"lm_gen_config has a top_k above {MOST_TOP_K}", code="invalid_config")
+        check_served(checkpoint, window=lm.context)
         self._tokenizer = tokenizer
         padding = frozenset((lm.text_padding_token_id, lm.end_of_text_padding_id))
         self._pieces = pieces(tokenizer, padding)
         self.persona = checkpoint.model_type == "personaplex"
-        if self.persona and max(lm.delays) > 1:
-            raise EngineError("delays reach 2 or more; a persona needs at most 1", code="invalid_config")
-        if self.persona and most_prompt_frames(lm.context) < CHUNK:
-            raise EngineError(
-                f"window is {lm.context}; a persona needs at least {2 * CHUNK} frames", code="invalid_value"
-            )
         self.voices = load_voices(checkpoint.voices if self.persona else None, partial(codes_of, mimi))
         self._tones = _tones(mimi) if self.persona else PERSONAPLEX_TONES
         self.mimi = MimiBatch(mimi, slots)

@@ -25,6 +25,10 @@ HEARD_CODEBOOKS = 8
 """Codebooks of each voice that are heard: the model's own come first among its inputs, then the user's."""
 
 
+MOST_TOP_K = 256
+"""The largest top-k: how many of the likeliest tokens are ranked. 0 leaves all of them."""
+
+
 def _sized(default: int, least: int, most: int) -> Any:
     """A size and its bounds.
 

@@ -35,13 +35,26 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     The configuration is `config.json`, else `config.yaml`, else Moshi 7B's. Raises EngineError naming the file, and
     what is wrong in it or that it is missing.
     """
+    checkpoint = configured(directory)
+    check_file(checkpoint.lm_weights, ".safetensors")
+    check_file(checkpoint.mimi_weights, ".safetensors")
+    check_file(checkpoint.text_tokenizer, ".model")
+    return checkpoint
+
+
+def configured(directory: Path) -> Checkpoint:
+    """What a model directory's configuration says; whether its files are there is not looked at.
+
+    Raises EngineError naming the configuration's file, and what is wrong in it or that it is missing.
+    """
     if not directory.is_dir():
         raise EngineError(f"there is no directory {directory}", code="model_missing")
     found = (path for name in ("config.json", "config.yaml") if (path := directory / name).is_file())
     config = read_model_config(next(found, None))
     mimi = MimiConfig()
     if config.mimi_config_name is not None:
-        mimi = read_mimi_config(_file(directory, config.mimi_config_name, ".json"))
+        check_file(directory / config.mimi_config_name, ".json")
+        mimi = read_mimi_config(directory / config.mimi_config_name)
     if mimi.bins != config.lm.card:
         raise EngineError(
             f"the codec has {mimi.bins} codes a codebook and the language model's card is {config.lm.card}; "
@@ -51,14 +64,22 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     voices = directory / "voices"
     return Checkpoint(
         model_type=config.model_type,
-        lm_weights=_file(directory, config.moshi_name, ".safetensors"),
-        mimi_weights=_file(directory, config.mimi_name, ".safetensors"),
-        text_tokenizer=_file(directory, config.tokenizer_name, ".model"),
+        lm_weights=directory / config.moshi_name,
+        mimi_weights=directory / config.mimi_name,
+        text_tokenizer=directory / config.tokenizer_name,
         voices=voices if voices.is_dir() else None,
         lm=config.lm,
         mimi=mimi,
         sampling=config.sampling,
     )
+
+
+def check_file(path: Path, suffix: str) -> None:
+    """Raises EngineError where a file that the configuration names is of another kind, or missing."""
+    if path.suffix != suffix:
+        raise EngineError(f"{path.name} is not a {suffix} file, and no other is opened", code="invalid_weights")
+    if not path.is_file():
+        raise EngineError(f"{path.name} is missing in {path.parent}", code="model_missing")
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> sentencepiece.SentencePieceProcessor:
@@ -87,12 +108,3 @@ def load_tokenizer(checkpoint: Checkpoint) -> sentencepiece.SentencePieceProcess
             f"{checkpoint.text_tokenizer.name} has pieces that are not UTF-8", code="invalid_weights"
         ) from error
     return tokenizer
-
-
-def _file(directory: Path, name: str, suffix: str) -> Path:
-    path = directory / name
-    if path.suffix != suffix:
-        raise EngineError(f"{name} is not a {suffix} file, and no other is opened", code="invalid_weights")
-    if not path.is_file():
-        raise EngineError(f"{name} is missing in {directory}", code="model_missing")
-    return path

@@ -19,18 +19,7 @@ from moshi.utils.compile import CUDAGraphed
 from torch import Tensor
 
 from models.moshi.lm import FREE, TakenIn, counters, eager_on_cpu, kv_caches
-from models.moshi.prompt import Frames
-
-CHUNK = 16
-"""Columns in one pass."""
-
-
-def most_prompt_frames(window: int) -> int:
-    """The longest prompt that a model with this window takes: half of it, so that a conversation begins with all of it.
-
-    Whole chunks have to fit into the window, since a ring that wraps within a chunk loses what its first columns see.
-    """
-    return (window // 2) // CHUNK * CHUNK
+from models.moshi.prompt import CHUNK, Frames
 
 
 class Prefill:

@@ -26,6 +26,9 @@ from streaming.wire.moshi import RATE, Codes
 Frames = npt.NDArray[np.int64]
 """A prompt, shape (1 + 8 + 8, P): a column a frame, with its text token, own codes and the user's codes."""
 
+CHUNK = 16
+"""Columns in one pass."""
+
 TEXT_PADDING = 3
 _PAUSE = 6  # frames: half a second, rounded down as PersonaPlex does
 _TAG = "<system>"
@@ -44,6 +47,14 @@ PERSONAPLEX_TONES = Tones(
     sine=np.array([430, 1268, 381, 1611, 1095, 1495, 56, 472], np.int32),
 )
 """The codes that PersonaPlex was trained with; they are the published Mimi's, which has 2,048 to a codebook."""
+
+
+def most_prompt_frames(window: int) -> int:
+    """The longest prompt that a model with this window takes: half of it, so that a conversation begins with all of it.
+
+    Whole chunks have to fit into the window, since a ring that wraps within a chunk loses what its first columns see.
+    """
+    return (window // 2) // CHUNK * CHUNK
 
 
 def sine_wave(seconds: float) -> Samples:

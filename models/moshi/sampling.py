@@ -13,12 +13,9 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
-from models.moshi.config import Sampling
+from models.moshi.config import MOST_TOP_K, Sampling
 from models.worker.batch import SlotOptions
 from streaming.errors import PeerError
-
-MOST_TOP_K = 256
-"""The largest top-k: how many of the likeliest tokens are ranked. 0 leaves all of them."""
 
 HIGHEST_TEMPERATURE = 10.0
 

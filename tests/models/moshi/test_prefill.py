@@ -15,8 +15,8 @@ from moshi.utils.compile import no_compile
 from models.moshi.checkpoint import load_lm
 from models.moshi.files import read_checkpoint
 from models.moshi.lm import FREE, SlotLm, TakenIn
-from models.moshi.prefill import CHUNK, Prefill, most_prompt_frames
-from models.moshi.prompt import Frames
+from models.moshi.prefill import Prefill
+from models.moshi.prompt import CHUNK, Frames, most_prompt_frames
 from models.worker.batch import SlotOptions
 
 OPTIONS = SlotOptions(seed=5, text_temperature=0.8, audio_temperature=0.8, audio_top_k=30)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.moshi.config import Sampling
-from models.moshi.sampling import MOST_TOP_K, check_sampling, resolve, sample, seed_to_int64, uniforms
+from models.moshi.config import MOST_TOP_K, Sampling
+from models.moshi.sampling import check_sampling, resolve, sample, seed_to_int64, uniforms
 from models.worker.batch import SlotOptions
 from streaming.errors import PeerError
 
