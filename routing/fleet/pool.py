@@ -94,6 +94,10 @@ class EnginePool:
             raise EngineError("the engine has not been started")
         return member.engine.info
 
+    def is_started(self, address: str) -> bool:
+        """Whether the engine of this address has been started."""
+        return (member := self._members.get(address)) is not None and member.is_started
+
     async def drop(self, address: str) -> None:
         """Forget the engine of this address; conversations that are still on it end."""
         self._failures.pop(address, None)

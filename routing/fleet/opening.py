@@ -1,0 +1,38 @@
+"""The fleet that the settings ask for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from routing.fleet.command import WorkerCommand
+from routing.fleet.contract import Fleet
+from routing.fleet.converging import ConvergingFleet
+from routing.fleet.local import LocalLauncher
+from routing.fleet.pool import EnginePool
+from routing.fleet.probe import Prober
+from routing.fleet.static import StaticFleet
+from routing.fleet.watch import Pace
+from routing.settings import RoutingSettings
+
+
+def open_fleet(
+    settings: RoutingSettings,
+    addresses: Sequence[str],
+    pool: EnginePool,
+    *,
+    key: str = "",
+    clock: Callable[[], int] = time.monotonic_ns,
+    pace: Pace | None = None,
+) -> Fleet:
+    """A fleet, not yet started.
+
+    `addresses` are the static fleet's workers. `key` (MUSE_ENGINE_KEY) is what workers at an address want, and what
+    those that are started here are told to want. Raises EngineError naming a setting that is wrong.
+    """
+    prober = Prober(pool, key=key)
+    if settings.fleet == "static":
+        return StaticFleet(addresses, prober=prober, clock=clock, pace=pace)
+    command = WorkerCommand.parse(settings.worker_python, settings.worker_options)
+    launcher = LocalLauncher(command, key=key)
+    return ConvergingFleet(launcher, prober=prober, pool=pool, clock=clock, pace=pace)

@@ -1,0 +1,128 @@
+"""One worker process: started, listened to, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+from routing.fleet.command import ROOT
+from routing.fleet.launcher import Exit
+
+_log = logging.getLogger(__name__)
+
+_TIED = str(Path(__file__).with_name("tied.py"))
+_REFUSED = 2
+"""The exit status of a worker that cannot serve what it was asked to."""
+
+_READY = re.compile(r"^\S+ \S+ INFO worker: ready: .* url=(wss?://\S+)$")
+_FAULTS = (
+    re.compile(r"^worker: (.+)$"),
+    re.compile(r"^\S+ \S+ (?:ERROR|CRITICAL) [\w.]+: (.+)$"),
+    re.compile(r"^((?:\w+\.)*\w*(?:Error|Exception)(?:: .+)?)$"),  # a traceback's last line
+)
+_LAST_WORDS_SECONDS = 0.5
+"""What a process that has gone may leave in its pipe, and who has inherited that may hold it open."""
+
+_MOST_LINE = 4096
+_MOST_SHOWN = 300
+
+
+class WorkerProcess:
+    """See `routing.fleet.launcher.Running`: a process of this machine, made by `spawn`.
+
+    It is killed when this process is gone, however that goes.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._fault = ""  # the last that it complained of
+        self._ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._reader = asyncio.create_task(self._follow())
+
+    @classmethod
+    async def spawn(cls, line: Sequence[str], environment: Mapping[str, str]) -> WorkerProcess:
+        """Start the worker's command. Raises OSError where no process can be started."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", _TIED, str(os.getpid())),
+            *line,
+            cwd=ROOT,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def ready(self) -> str | Exit:
+        """See `Running.ready`."""
+        gone = asyncio.create_task(self.gone())
+        try:
+            await asyncio.wait((self._ready, gone), return_when=asyncio.FIRST_COMPLETED)
+            return self._ready.result() if self._ready.done() else await gone
+        finally:
+            gone.cancel()
+
+    async def gone(self) -> Exit:
+        """See `Running.gone`."""
+        status = await self._process.wait()
+        await asyncio.wait((self._reader,), timeout=_LAST_WORDS_SECONDS)
+        refused = status == _REFUSED and not self._ready.done()
+        return Exit(problem=self._fault or _explain(status), refused=refused)
+
+    async def stop(self, patience: float) -> None:
+        """See `Running.stop`."""
+        self._signal(signal.SIGTERM)
+        gone = asyncio.create_task(self._process.wait())
+        await asyncio.wait((gone,), timeout=patience)
+        self._signal(signal.SIGKILL)
+        await gone
+        await asyncio.wait((self._reader,), timeout=_LAST_WORDS_SECONDS)
+        self._reader.cancel()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+
+    async def _follow(self) -> None:
+        async for line in self._lines():
+            _log.info("worker %d: %s", self.pid, line)
+            if (found := _READY.match(line)) and not self._ready.done():
+                self._ready.set_result(found[1])
+            for pattern in _FAULTS:
+                if fault := pattern.match(line):
+                    self._fault = fault[1][:_MOST_SHOWN]
+
+    async def _lines(self) -> AsyncIterator[str]:
+        """What it writes, until it is gone; a line longer than can be is cut."""
+        stream = self._process.stderr
+        assert stream is not None  # noqa: S101  (it was asked for)
+        rest = b""
+        while data := await stream.read(_MOST_LINE):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield _printable(line)
+            rest = rest[:_MOST_LINE]
+        if rest:
+            yield _printable(rest)
+
+
+def _printable(line: bytes) -> str:
+    text = line.decode(errors="replace").rstrip()
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _explain(status: int) -> str:
+    if status >= 0:
+        return f"the worker has exited with status {status}"
+    return f"the worker was killed by {signal.Signals(-status).name}"
