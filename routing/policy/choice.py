@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from routing.fleet.contract import Worker
 from routing.policy.contract import Choice, LiveTable, Ranked, Reason, Role, Rollout, Rules, SessionNeeds
 from routing.policy.gate import Gate
-from routing.policy.ranking import names
+from routing.policy.ranking import brief, names
 from routing.policy.shares import place, within
 from streaming.errors import EngineBusyError, PeerError
 
@@ -250,13 +250,15 @@ class _Chooser:
     def _refusal(self, asked: Sequence[Ranked]) -> PeerError | EngineBusyError:
         """What to say where there is no model for the session."""
         if self.busy or self.starting:
-            told = "; ".join(f"{key}: {reason.text}" for key, reason in list(self.passed.items())[:3])
+            told = "; ".join(f"{brief(key)}: {reason.text}" for key, reason in list(self.passed.items())[:3])
             wait = _SOON if self.busy else _LATER
             return EngineBusyError(f"No worker can take the conversation now ({told}).", retry_after=wait)
         if asked:
             reason = self.passed[asked[0].key]
             return RefusedModelError(
-                f"The model {asked[0].key!r} is not served: {reason.text}.", code="model_not_served", param="model"
+                f"The model {brief(asked[0].key)!r} is not served: {reason.text}.",
+                code="model_not_served",
+                param="model",
             )
         wants = [str(need) for need in (self.needs.mode, self.needs.language, self.needs.latency) if need is not None]
         if self.needs.pin:

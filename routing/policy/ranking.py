@@ -42,6 +42,12 @@ def names(ranked: Ranked, wanted: Collection[str]) -> bool:
     return ranked.key in wanted or ranked.model in wanted
 
 
+def brief(key: str) -> str:
+    """A version's name for people: the commit cut short."""
+    model, at, commit = key.partition("@")
+    return f"{model}{at}{commit[:7]}"
+
+
 def _judge(
     key: str, entry: Entry | None, scores: ModelScores, *, validators: Collection[str], rules: Rules, now: float
 ) -> Ranked:

@@ -10,6 +10,7 @@ from routing.fleet.contract import Worker
 from routing.policy.bars import failures
 from routing.policy.contract import LiveStats, LiveTable, Ranked, Reason, Rollout, Rules
 from routing.policy.gate import Gate
+from routing.policy.ranking import brief
 from routing.policy.verdict import verdict
 
 UNCHANGED = Reason(code="unchanged", text="nothing has changed")
@@ -149,7 +150,7 @@ class _Look:
         candidate = self.able[self.rollout.candidate or ""]
         name = brief(candidate.key)
         if (doubt := self.gate.against_promotion(candidate)) is not None:
-            return Finding(Sign.DOUBTED, candidate.key, _about(candidate.key, doubt, "leads"))
+            return Finding(Sign.DOUBTED, candidate.key, _about(candidate.key, doubt, "leads and may not serve"))
         if candidate.key not in self.ready:
             return Finding(Sign.UNREADY, candidate.key, Reason(code="loading", text=f"{name} has no ready worker yet"))
         return None
@@ -195,13 +196,7 @@ def next_share(share: float, rules: Rules) -> float | None:
     return next((larger for larger in rules.canary_steps if larger > share), None)
 
 
-def brief(key: str) -> str:
-    """A version's name for people: the commit cut short."""
-    model, at, commit = key.partition("@")
-    return f"{model}{at}{commit[:7]}"
-
-
-def _about(key: str, reason: Reason, what: str = "is no good") -> Reason:
+def _about(key: str, reason: Reason, what: str = "is out") -> Reason:
     """The reason, with the version that it is about."""
     return Reason(code=reason.code, text=f"{brief(key)} {what}: {reason.text}")
 
