@@ -89,6 +89,8 @@ class FakeChain:
     failures: dict[str, Exception] = field(default_factory=dict)
     hangs: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
+    blocks_read: set[str | None] = field(default_factory=set)
+    moves: bool = False
     opened: int = 0
     open: int = 0
 
@@ -194,6 +196,7 @@ class FakeSubstrate:
     async def _do(self, method: str, item: str = "") -> None:
         chain = self._chain
         chain.calls.append(f"{method}:{item}" if item else method)
+        chain.block += chain.moves
         if method in chain.hangs:
             await asyncio.Event().wait()
         if method in chain.failures:
@@ -239,6 +242,7 @@ class FakeSubstrate:
         self, module: str, storage_function: str, params: list[Any] | None = None, block_hash: str | None = None
     ) -> Any:
         await self._do("query", storage_function)
+        self._chain.blocks_read.add(block_hash)
         match module, storage_function:
             case "Timestamp", "Now":
                 return round(self._chain.clock() * 1000)
@@ -251,6 +255,7 @@ class FakeSubstrate:
         self, module: str, storage_function: str, params: list[Any] | None = None, block_hash: str | None = None
     ) -> list[tuple[Any, Any]]:
         await self._do("query_map", storage_function)
+        self._chain.blocks_read.add(block_hash)
         netuid = params[0] if params else None
         match module, storage_function:
             case "Commitments", "CommitmentOf":
@@ -263,6 +268,7 @@ class FakeSubstrate:
 
     async def runtime_call(self, api: str, method: str, params: list[Any], block_hash: str | None = None) -> Any:
         await self._do("runtime_call", method)
+        self._chain.blocks_read.add(block_hash)
         if (api, method) != ("SubnetInfoRuntimeApi", "get_metagraph"):
             raise bt.ChainError(f"the fake chain answers no {api}.{method}")
         exists = self._chain.name is not None and params[0] == self._chain.netuid
