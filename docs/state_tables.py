@@ -8,11 +8,12 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
+from routing.policy import rollout
 from streaming.barge_in import BARGE_IN, Effect
 from streaming.endpointing import ENDPOINTING, Act
 from streaming.utterances import UTTERANCES, Bound
 
-State = TypeVar("State", bound=Enum)
+State = TypeVar("State", bound=Enum | str)
 Cause = TypeVar("Cause", bound=Enum)
 Told = TypeVar("Told", bound=Enum)
 
@@ -26,6 +27,11 @@ def render(page: str) -> str:
     return _between(page, "utterances", _table(UTTERANCES, silent=Bound.NONE))
 
 
+def rollout_table() -> str:
+    """How one model takes over from another."""
+    return _table(rollout.ROLLOUT, silent=rollout.Act.NOTHING)
+
+
 def _table(transitions: Mapping[tuple[State, Cause], tuple[State, Told]], *, silent: Told) -> str:
     states = list(dict.fromkeys(state for state, _ in transitions))
     signals = list(dict.fromkeys(signal for _, signal in transitions))
@@ -35,9 +41,13 @@ def _table(transitions: Mapping[tuple[State, Cause], tuple[State, Told]], *, sil
         for signal in signals:
             after, act = transitions[state, signal]
             told = "" if act is silent else f" ({_words(act)})"
-            cells.append(f"{'·' if after is state else after.name}{told}")
-        lines.append(f"| **{state.name}** | " + " | ".join(cells) + " |")
+            cells.append(f"{'·' if after == state else _state(after)}{told}")
+        lines.append(f"| **{_state(state)}** | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _state(state: Enum | str) -> str:
+    return state.name if isinstance(state, Enum) else state.upper()
 
 
 def _words(name: Enum) -> str:

@@ -119,8 +119,7 @@ class _Chooser:
             text = f"it is on trial with {share:.0%} of new sessions, and this is one of them"
             order[trial] = "candidate", Reason(code="canary", text=text)
         if incumbent is not None:
-            text = f"it serves those who ask for no model: {self.rollout.reason.text}"
-            order[incumbent] = "incumbent", Reason(code="incumbent", text=text)
+            order[incumbent] = "incumbent", Reason(code="incumbent", text="it serves those who ask for no model")
         fallback = Reason(code="fallback", text="it is the best of those that can take the session now")
         for key in [*(key for key in known if key != trial), *([trial] if trial else [])]:
             order.setdefault(key, ("fallback", fallback))
