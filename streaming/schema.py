@@ -281,9 +281,13 @@ def _mapping(args: tuple[Any, ...], strict: bool) -> Decoder:
     inner = _decoder(args[1], strict)
 
     def take(value: object) -> dict[str, object]:
-        _free_form(value)
+        if not isinstance(value, dict):
+            raise _expected("an object", value)
+        if 2 * len(value) > MAX_NODES:  # names are values, too
+            raise _RefusedError(f"expected at most {MAX_NODES} values")
         taken = {}
-        for name, item in typing.cast(dict[str, object], value).items():
+        for name, item in value.items():
+            _string(name)
             try:
                 taken[name] = inner(item)
             except _RefusedError as refused:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prepares what the tests need from the system's packages, where apt may be used: its lists, from which recordings of
-# people are downloaded, and Chromium and Node.js for the tests of the page. Tests that go without skip, except on CI,
-# where they fail.
+# people are downloaded, Chromium and Node.js for the tests of the page, and PostgreSQL, of which the tests start a
+# cluster of their own. Tests that go without skip, except on CI, where they fail.
 set -eu
 
 can_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
@@ -10,6 +10,7 @@ has_lists() { ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1; }
 missing=""
 command -v chromium >/dev/null || missing="$missing chromium"
 command -v node >/dev/null || missing="$missing nodejs"
+command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 
 if can_install && { [ -n "$missing" ] || ! has_lists; }; then
     apt-get update -qq >/dev/null || echo "apt-get update failed" >&2

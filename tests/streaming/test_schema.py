@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
@@ -147,6 +148,14 @@ def test_free_form_json_is_bounded() -> None:
     assert "levels" in refusal({"shapes": [], "extra": nested}).message
     assert "values" in refusal({"shapes": [], "extra": {"a": [0] * MAX_NODES}}).message
     assert "values" in refusal({"shapes": [], "names": {str(i): "" for i in range(MAX_NODES)}}).message
+
+
+def test_what_is_wrong_in_a_mapping_is_named_by_its_key() -> None:
+    hint = Mapping[str, float]
+    for value in (math.nan, math.inf, 10**400, "1", None, True):
+        assert refusal({"fine": 1, "wrong": value}, hint=hint).param == "drawing.wrong"
+    assert refusal({"\ud800": 1}, hint=hint).param == "drawing"
+    assert decode(hint, {"fine": 1}) == {"fine": 1.0}
 
 
 def test_a_later_version_of_the_peer_is_understood_when_asked_for() -> None:
