@@ -1,12 +1,16 @@
 /** The page: wires its elements to a call. */
 
+import { AnsweredBy } from "./answered-by.js";
 import { Call } from "./call.js";
 import { Captions } from "./captions.js";
-import { rememberKey } from "./connection.js";
 import { Devices } from "./devices.js";
+import { setText } from "./dom.js";
 import { TurnLatencies } from "./latency.js";
 import { LatencyView } from "./latency-view.js";
+import { ModelPicker } from "./model-picker.js";
+import { ProblemPanel } from "./problem-panel.js";
 import { Problem, problems } from "./problems.js";
+import { Rating } from "./rating.js";
 import { HINTS, WORDS, nextState } from "./state.js";
 import { Transcript } from "./transcript.js";
 import { Waveform } from "./waveform.js";
@@ -38,6 +42,20 @@ class App {
     marker: element("latency-marker"),
     scale: element("latency-scale"),
   });
+  #problem = ProblemPanel.find(() => this.#start({ microphone: true }));
+  #rating = new Rating(element("rating"));
+  #models = new ModelPicker({
+    menu: element("models"),
+    name: element("model-name"),
+    list: element("model-list"),
+    note: element("model-note"),
+  });
+  #answeredBy = new AnsweredBy({
+    menu: element("answered"),
+    name: element("answered-by"),
+    version: element("answered-version"),
+    why: element("answered-why"),
+  });
   #waveform = new Waveform(
     element("waveform"),
     () => this.#call?.analysers ?? {},
@@ -60,9 +78,7 @@ class App {
     element("talk").addEventListener("click", () => this.#onTalk());
     element("mute").addEventListener("click", () => this.#toggleMute());
     element("stop-reply").addEventListener("click", () => this.#call?.stopReply());
-    element("retry").addEventListener("click", () => this.#start({ microphone: true }));
     element("composer").addEventListener("submit", (event) => this.#onSubmit(event));
-    element("key-form").addEventListener("submit", (event) => this.#onKey(event));
     document.addEventListener("keydown", (event) => this.#onKeyDown(event));
     setInterval(() => this.#showAudioFacts(), FACTS_MS);
     this.#devices.refresh();
@@ -91,6 +107,8 @@ class App {
     this.#stop();
     this.#captions.clear();
     this.#transcript = this.#newTranscript();
+    this.#rating.reset();
+    this.#answeredBy.show(null);
     const call = new Call(this.#transcript, this.#latencies, this.#callListener());
     this.#call = call;
     call.mute(this.#muted);
@@ -98,6 +116,7 @@ class App {
     this.#waveform.start();
     try {
       await call.open({
+        model: this.#models.model,
         speakerId: this.#devices.speakerId,
         microphoneId: microphone ? this.#devices.microphoneId : null,
       });
@@ -125,11 +144,7 @@ class App {
     const problem = error instanceof Problem ? error : problems.unknown();
     this.#stop();
     this.#dispatch("fail");
-    element("problem-title").textContent = problem.message;
-    element("problem-advice").textContent = problem.advice;
-    element("key-form").hidden = !problem.needsKey;
-    element("retry").hidden = problem.needsKey;
-    element(problem.needsKey ? "key" : "retry").focus();
+    this.#problem.show(problem);
   }
 
   /** @returns {import("./call.js").CallListener} */
@@ -138,6 +153,8 @@ class App {
       onState: (event) => this.#dispatch(event),
       onDuck: (softly) => this.#showDucked(softly),
       onTurn: () => this.#latencyView.show(this.#latencies.turns, this.#latencies.summary),
+      onModel: (decision) => this.#answeredBy.show(decision),
+      onAnswer: (responseId) => this.#rating.offer(responseId),
       onNotice: (text) => this.#notice(text),
       onEnd: (problem) => this.#fail(problem),
     };
@@ -174,14 +191,6 @@ class App {
     }
   }
 
-  /** @param {SubmitEvent} event */
-  #onKey(event) {
-    event.preventDefault();
-    rememberKey(element("key").value.trim());
-    element("key").value = "";
-    this.#start({ microphone: true });
-  }
-
   /** @param {KeyboardEvent} event */
   #onKeyDown(event) {
     if (event.key === "Escape") {
@@ -205,13 +214,15 @@ class App {
     const hearing = talking && (this.#call.hasMicrophone || this.#state === "connecting");
     document.body.dataset.state = this.#state;
     document.body.classList.toggle("muted", this.#muted);
-    setText("status", this.#muted && this.#state === "listening" ? "Muted" : WORDS[this.#state]);
-    setText("hint", this.#hint(talking, hearing));
-    setText("talk-label", hearing ? "Stop" : "Start talking");
+    setText(element("status"), this.#muted && this.#state === "listening" ? "Muted" : WORDS[this.#state]);
+    setText(element("hint"), this.#hint(talking, hearing));
+    setText(element("talk-label"), hearing ? "Stop" : "Start talking");
     element("talk").classList.toggle("on", hearing);
     element("mute").setAttribute("aria-pressed", `${this.#muted}`);
     element("stop-reply").disabled = !["thinking", "muse-speaking"].includes(this.#state);
-    element("problem").hidden = this.#state !== "error";
+    if (this.#state !== "error") {
+      this.#problem.hide();
+    }
     const takesText = this.#call?.takesText ?? true;
     element("message").disabled = element("send").disabled = !takesText;
     element("message").placeholder = takesText ? "Or type a message" : "This model only listens";
@@ -242,29 +253,21 @@ class App {
   #showAudioFacts() {
     if (this.#call) {
       const { heard, underruns, framesDropped, chunksDropped } = this.#call.audioFacts;
-      setText("heard", `${heard.toFixed(1)} s`);
-      setText("underruns", `${underruns}`);
-      setText("frames-dropped", `${framesDropped}`);
-      setText("chunks-dropped", `${chunksDropped}`);
+      setText(element("heard"), `${heard.toFixed(1)} s`);
+      setText(element("underruns"), `${underruns}`);
+      setText(element("frames-dropped"), `${framesDropped}`);
+      setText(element("chunks-dropped"), `${chunksDropped}`);
     }
   }
 
   /** @param {string} text */
   #notice(text) {
-    setText("notice", text);
+    setText(element("notice"), text);
     element("notice").hidden = false;
     clearTimeout(this.#noticeTimer);
     this.#noticeTimer = setTimeout(() => {
       element("notice").hidden = true;
     }, NOTICE_MS);
-  }
-}
-
-/** An unchanged text is left alone, so that it is not announced again. @param {string} id @param {string} text */
-function setText(id, text) {
-  const target = element(id);
-  if (target.textContent !== text) {
-    target.textContent = text;
   }
 }
 

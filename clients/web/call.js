@@ -1,13 +1,14 @@
 /** One call: the microphone, the connection and the loudspeaker, and what the server's events do to them. */
 
-import { Connection, measureRoundTrip } from "./connection.js";
+import { Connection } from "./connection.js";
+import { decisionOf } from "./decision.js";
 import { parseServerParts } from "./latency.js";
 import { Microphone } from "./microphone.js";
 import { WIRE_RATE } from "./pcm.js";
 import { Playout } from "./playout.js";
 import { noticeText } from "./problems.js";
+import { RoundTrips } from "./round-trips.js";
 
-const ROUND_TRIPS_KEPT = 5;
 const ROUND_TRIPS_AT_FIRST = 3;
 /** Marks events that lose a race with the end of the reply that they speak of: the server's error is no news then. */
 const MAY_FAIL = "may-fail";
@@ -17,10 +18,12 @@ const MAY_FAIL = "may-fail";
  * @property {(event: import("./state.js").Event) => void} onState
  * @property {(softly: boolean) => void} onDuck  the reply plays softly, or at full level again
  * @property {(turn: import("./latency.js").Turn) => void} onTurn  a turn's latency is known
+ * @property {(decision: import("./decision.js").Decision | null) => void} onModel  which model answers, if it is told
+ * @property {(responseId: string) => void} onAnswer  something of an answer was heard or read, and it is over
  * @property {(text: string) => void} onNotice  something to know, and the call goes on
  * @property {(problem: Error) => void} onEnd  the call is over, and not because `close` was called
  *
- * @typedef {{id: string, items: Set<string>, done: boolean, typed: boolean}} Reply
+ * @typedef {{id: string, items: Set<string>, done: boolean, typed: boolean, heard: boolean}} Reply
  */
 
 export class Call {
@@ -45,8 +48,7 @@ export class Call {
   /** @type {Set<string>} items whose audio has not been played to its end */
   #sounding = new Set();
   #askedByText = false;
-  /** @type {number[]} ms, the newest last */
-  #roundTrips = [];
+  #roundTrips = new RoundTrips();
 
   /**
    * @param {import("./transcript.js").Transcript} transcript
@@ -62,14 +64,15 @@ export class Call {
   /**
    * Call it while handling a click.
    *
-   * @param {{speakerId: string, microphoneId: string | null}} devices "" is the default; null goes without a microphone
+   * @param {{speakerId: string, microphoneId: string | null, model: string}} options "" is the default device; null
+   *   goes without a microphone
    * @throws {import("./problems.js").Problem} when it cannot be opened; nothing stays open then
    */
-  async open({ speakerId, microphoneId }) {
+  async open({ speakerId, microphoneId, model }) {
     const steps = [
       () => this.#openPlayout(speakerId),
       () => microphoneId === null || this.useMicrophone(microphoneId),
-      () => this.#connect(),
+      () => this.#connect(model),
     ];
     try {
       for (const step of steps) {
@@ -83,7 +86,7 @@ export class Call {
       this.close();
       throw error;
     }
-    this.#measureNetwork(ROUND_TRIPS_AT_FIRST);
+    this.#roundTrips.measure(ROUND_TRIPS_AT_FIRST);
   }
 
   get isOpen() {
@@ -175,8 +178,10 @@ export class Call {
     this.#playout = await Playout.open({ sinkId: speakerId, listener: this.#playoutListener() });
   }
 
-  async #connect() {
+  /** @param {string} model */
+  async #connect(model) {
     this.#connection = await Connection.open({
+      model,
       onEvent: (event) => this.#receive(event),
       onClose: (problem) => this.#end(problem),
     });
@@ -199,6 +204,7 @@ export class Call {
 
   /** @type {Record<string, (call: Call, event: any) => void>} */
   static #handlers = {
+    "session.created": (call, { session }) => call.#listener.onModel(decisionOf(session.metadata)),
     "session.updated": (call, { session }) => call.#begin(session),
     "input_audio_buffer.speech_started": (call) => call.#onSpeech(),
     "input_audio_buffer.speech_stopped": (call) =>
@@ -250,7 +256,7 @@ export class Call {
 
   /** @param {{id: string}} response */
   #onReply({ id }) {
-    this.#reply = { id, items: new Set(), done: false, typed: this.#askedByText };
+    this.#reply = { id, items: new Set(), done: false, typed: this.#askedByText, heard: false };
     this.#askedByText = false;
     this.#playout.accept(id);
     this.#latencies.begin(id);
@@ -290,7 +296,7 @@ export class Call {
     }
     this.#show(this.#latencies.addServer(id, parseServerParts(metadata?.["muse.latency"])));
     this.#settle();
-    this.#measureNetwork(1);
+    this.#roundTrips.measure(1);
   }
 
   /** @param {{phase: "onset" | "dismissed" | "decided", response_id: string}} event */
@@ -321,7 +327,7 @@ export class Call {
     const silent = [...this.#reply.items].filter((id) => !this.#sounding.has(id));
     this.#playout.flush();
     silent.forEach((id) => this.#transcript.interrupt(id, 0));
-    this.#reply = null;
+    this.#endReply(this.#reply.heard);
     this.#listener.onDuck(false);
     this.#listener.onState(event);
   }
@@ -331,6 +337,9 @@ export class Call {
     return {
       onStarted: (_id, waited) => {
         this.#listener.onState("reply-heard");
+        if (this.#reply) {
+          this.#reply.heard = true;
+        }
         this.#addLocalParts(waited);
       },
       onHeard: (id, samples) => this.#transcript.hear(id, samples),
@@ -360,8 +369,17 @@ export class Call {
   #settle() {
     if (this.#reply?.done && this.#sounding.size === 0) {
       this.#reply.items.forEach((id) => this.#transcript.finish(id));
-      this.#reply = null;
+      this.#endReply(this.#reply.heard || this.#reply.items.size > 0);
       this.#listener.onState("reply-over");
+    }
+  }
+
+  /** @param {boolean} answered whether any of it reached the user */
+  #endReply(answered) {
+    const { id } = this.#reply;
+    this.#reply = null;
+    if (answered) {
+      this.#listener.onAnswer(id);
     }
   }
 
@@ -369,8 +387,8 @@ export class Call {
   #addLocalParts(playout) {
     if (this.#reply) {
       const capture = this.#reply.typed ? 0 : (this.#microphone?.latency ?? 0);
-      const network = this.#roundTrips.length > 0 ? Math.min(...this.#roundTrips) : 0;
-      this.#show(this.#latencies.addLocal(this.#reply.id, { capture, network, playout }));
+      const parts = { capture, network: this.#roundTrips.shortest, playout };
+      this.#show(this.#latencies.addLocal(this.#reply.id, parts));
     }
   }
 
@@ -378,16 +396,6 @@ export class Call {
   #show(turn) {
     if (turn) {
       this.#listener.onTurn(turn);
-    }
-  }
-
-  /** @param {number} times */
-  async #measureNetwork(times) {
-    for (let time = 0; time < times; time += 1) {
-      const roundTrip = await measureRoundTrip();
-      if (roundTrip !== null) {
-        this.#roundTrips = [...this.#roundTrips, roundTrip].slice(-ROUND_TRIPS_KEPT);
-      }
     }
   }
 }

@@ -1,10 +1,12 @@
 /** The call's WebSocket: OpenAI Realtime events as JSON, and why it would not open. */
 
+import { commonProblem, fetchWithKey, storedKey } from "./api.js";
 import { WIRE_RATE, encodeBase64 } from "./pcm.js";
 import { closeProblem, problems } from "./problems.js";
 
 const MAX_UNSENT_BYTES = 256 * 1024;
-const KEY_STORED_AS = "muse.key";
+
+export const AUTO = "auto";
 
 /** @typedef {{type: string, [field: string]: unknown}} RealtimeEvent */
 
@@ -21,11 +23,6 @@ const SESSION = {
   },
 };
 
-/** @param {string} key kept until the tab is closed */
-export function rememberKey(key) {
-  sessionStorage.setItem(KEY_STORED_AS, key);
-}
-
 export class Connection {
   #socket;
   #closing = false;
@@ -38,13 +35,14 @@ export class Connection {
   }
 
   /**
-   * @param {{onEvent: (event: RealtimeEvent) => void, onClose: (problem: import("./problems.js").Problem) => void}}
-   *   listener `onClose` is called once, and not after `close`
+   * @param {{model?: string, onEvent: (event: RealtimeEvent) => void,
+   *   onClose: (problem: import("./problems.js").Problem) => void}} options `model`: a name of GET /v1/models, or a
+   *   duel's; `onClose` is called once, and not after `close`
    * @returns {Promise<Connection>}
    * @throws {import("./problems.js").Problem} when the server will not take the call
    */
-  static async open({ onEvent, onClose }) {
-    const socket = await openSocket();
+  static async open({ model = AUTO, onEvent, onClose }) {
+    const socket = await openSocket(model);
     const connection = new Connection(socket);
     socket.onmessage = ({ data }) => onEvent(JSON.parse(data));
     socket.onclose = ({ code }) => {
@@ -79,59 +77,39 @@ export class Connection {
   }
 }
 
-/** @returns {Promise<WebSocket>} open */
-function openSocket() {
-  const url = new URL("/v1/realtime?model=auto&extensions=muse", location.href);
+/** @param {string} model @returns {Promise<WebSocket>} open */
+function openSocket(model) {
+  const url = new URL(`/v1/realtime?${new URLSearchParams({ model, extensions: "muse" })}`, location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  const key = sessionStorage.getItem(KEY_STORED_AS);
+  const key = storedKey();
   const protocols = key ? ["realtime", `openai-insecure-api-key.${key}`] : ["realtime"];
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(url, protocols);
     socket.onopen = () => resolve(socket);
-    socket.onclose = async ({ code }) => reject(code === 1006 ? await whyRefused(key) : closeProblem(code));
+    socket.onclose = async ({ code }) => reject(code === 1006 ? await whyRefused(model) : closeProblem(code));
   });
 }
 
 /**
  * A browser hides why an upgrade failed; plain requests to the same server show it.
  *
- * @param {string | null} key
+ * @param {string} model
  * @returns {Promise<import("./problems.js").Problem>}
  */
-async function whyRefused(key) {
-  const headers = new Headers(key ? { Authorization: `Bearer ${key}` } : {});
+async function whyRefused(model) {
   try {
-    for (const path of ["/v1/models", "/readyz"]) {
-      const { status, headers: answer } = await fetch(path, { headers, cache: "no-store" });
-      if (status === 401 || status === 403) {
-        return problems.key();
+    for (const path of [`/v1/models/${model}`, "/readyz"]) {
+      const response = await fetchWithKey(path);
+      const problem = commonProblem(response);
+      if (problem) {
+        return problem;
       }
-      if (status === 429 || status === 503) {
-        return problems.busy(Number(answer.get("Retry-After")) || null);
+      if (response.status === 404 && model !== AUTO) {
+        return problems.modelGone(model);
       }
     }
     return problems.busy(null);
   } catch {
     return problems.unreachable();
   }
-}
-
-/**
- * The time from here to the server and back, without the time to connect where the browser tells.
- *
- * @returns {Promise<number | null>} ms, or null when it could not be measured
- */
-export async function measureRoundTrip() {
-  const sent = performance.now();
-  const url = new URL(`/healthz?at=${sent}`, location.href).href;
-  try {
-    const response = await fetch(url, { cache: "no-store" });
-    await response.text();
-  } catch {
-    return null;
-  }
-  const whole = performance.now() - sent;
-  const [timing] = /** @type {PerformanceResourceTiming[]} */ (performance.getEntriesByName(url, "resource"));
-  performance.clearResourceTimings();
-  return timing?.requestStart ? timing.responseStart - timing.requestStart : whole;
 }

@@ -1,5 +1,7 @@
 /** The choice of microphone and loudspeaker. */
 
+import { closeWhenLeft } from "./dom.js";
+
 const KINDS = { audioinput: "Microphone", audiooutput: "Loudspeaker" };
 
 export class Devices {
@@ -37,16 +39,6 @@ export class Devices {
     fill(this.#microphone, devices, "audioinput");
     fill(this.#speaker, devices, "audiooutput");
   }
-}
-
-/** Close on a click elsewhere, and on Escape. @param {HTMLDetailsElement} menu */
-function closeWhenLeft(menu) {
-  document.addEventListener("click", ({ target }) => {
-    menu.open &&= menu.contains(/** @type {Node} */ (target));
-  });
-  document.addEventListener("keydown", ({ key }) => {
-    menu.open &&= key !== "Escape";
-  });
 }
 
 /** @param {HTMLSelectElement} select @param {MediaDeviceInfo[]} devices @param {keyof typeof KINDS} kind */

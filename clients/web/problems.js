@@ -37,6 +37,8 @@ export const problems = Object.freeze({
   unreachable: () => new Problem("Muse cannot be reached", "Check that the server is running, then try again."),
   lost: () => new Problem("The connection was lost", "Check your network, then try again."),
   refused: () => new Problem("The server ended the call", "It may have reached a limit. Try again."),
+  /** @param {string} model */
+  modelGone: (model) => new Problem(`${model} is not available now`, "Choose another model, or Auto, then try again."),
   key: () =>
     new Problem("This server asks for a key", "Enter the API key that its owner gave you.", { needsKey: true }),
   unknown: () => new Problem("Something unexpected happened", "Try again, or reload the page."),

@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 import uvicorn
-from fastapi import FastAPI, Request, WebSocket
+from fastapi import FastAPI, WebSocket
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
 from server.api.page import SecurityHeaders, add_page
+from tests.clients.fake_routing import Asked, RoutingScript, routes
 
 RATE = 24_000
 FRAME = RATE * 2 // 25
@@ -75,10 +76,15 @@ class Script:
 
 
 class FakeServer:
-    """Runs in a thread. `events` is what the clients of all connections sent, `announced` what they were told."""
+    """Runs in a thread. `events` is what the clients of all connections sent, `announced` what they were told.
+
+    `asked` is what came by plain HTTP, `routing` how that is answered.
+    """
 
     def __init__(self, script: Script, *, url: str) -> None:
         self.script = script
+        self.routing = RoutingScript()
+        self.asked = Asked()
         self.events: list[dict[str, Any]] = []
         self.announced: list[dict[str, Any]] = []
         self.queries: list[str] = []
@@ -135,11 +141,6 @@ def _app(fake: FakeServer) -> FastAPI:
             return JSONResponse({"status": "busy"}, 503, {"Retry-After": "7"})
         return JSONResponse({"status": "ready"})
 
-    @app.get("/v1/models")
-    async def models(request: Request) -> JSONResponse:
-        key = request.headers.get("authorization", "").removeprefix("Bearer ") or None
-        return JSONResponse({"data": []}, 401 if fake.refuses(key) else 200)
-
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
         offered = websocket.scope["subprotocols"]
@@ -154,6 +155,7 @@ def _app(fake: FakeServer) -> FastAPI:
         with suppress(WebSocketDisconnect, RuntimeError):
             await conversation.run()
 
+    app.include_router(routes(fake))
     add_page(app, recording=False)
     return app
 
@@ -173,9 +175,11 @@ class _Conversation:
         self._overlap: str | None = None
         self._reply: asyncio.Task[None] | None = None
         self._response_id = ""
+        self._blind = websocket.query_params.get("model", "").startswith("duel:")
 
     async def run(self) -> None:
-        await self.send({"type": "session.created", "session": {}})
+        metadata = {} if self._blind else dict(self._fake.routing.metadata)
+        await self.send({"type": "session.created", "session": {"metadata": metadata}})
         try:
             while True:
                 event = json.loads(await self.websocket.receive_text())

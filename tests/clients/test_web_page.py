@@ -235,6 +235,9 @@ def test_escape_stops_the_reply(visit: Visit, deaf: Browser, fake: FakeServer, l
 def test_the_page_works_by_keyboard_alone(visit: Visit, asker: Browser, fake: FakeServer) -> None:
     muse = visit(asker)
     muse.page.keyboard.press("Tab")
+    expect(muse.page.get_by_role("link", name="Skip to content")).to_be_focused()
+    muse.page.keyboard.press("Enter")
+    muse.page.keyboard.press("Tab")
     expect(muse.page.get_by_role("button", name="Start talking")).to_be_focused()
     muse.page.keyboard.press("Space")
     muse.state("listening")
@@ -259,7 +262,7 @@ def test_the_page_works_by_keyboard_alone(visit: Visit, asker: Browser, fake: Fa
 def test_every_control_shows_its_focus(visit: Visit, deaf: Browser) -> None:
     page = visit(deaf).page
     shown = []
-    for _ in range(5):
+    for _ in range(12):
         page.keyboard.press("Tab")
         shown.append(page.evaluate(OUTLINED))
     assert all(shown)

@@ -1,0 +1,48 @@
+/** Says what went wrong and what to do, and asks for a key where the server wants one. */
+
+import { rememberKey } from "./api.js";
+
+export class ProblemPanel {
+  #elements;
+
+  /**
+   * @param {{panel: HTMLElement, title: HTMLElement, advice: HTMLElement, form: HTMLFormElement, key: HTMLInputElement,
+   *   retry: HTMLButtonElement}} elements
+   * @param {() => void} onRetry the user wants it tried again, with a new key perhaps
+   */
+  constructor(elements, onRetry) {
+    this.#elements = elements;
+    const { form, key, retry } = elements;
+    retry.addEventListener("click", onRetry);
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      rememberKey(key.value.trim());
+      key.value = "";
+      onRetry();
+    });
+  }
+
+  /** The panel whose parts have the usual ids. @param {() => void} onRetry @returns {ProblemPanel} */
+  static find(onRetry) {
+    const element = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
+    const [panel, title, advice] = ["problem", "problem-title", "problem-advice"].map(element);
+    return new ProblemPanel({ panel, title, advice, form: element("key-form"), key: element("key"), retry: element("retry") }, onRetry);
+  }
+
+  /** @param {import("./problems.js").Problem} problem @param {{focus?: boolean}} [options] */
+  show({ message, advice, needsKey }, { focus = true } = {}) {
+    const { panel, title, advice: advised, form, key, retry } = this.#elements;
+    panel.hidden = false;
+    title.textContent = message;
+    advised.textContent = advice;
+    form.hidden = !needsKey;
+    retry.hidden = needsKey;
+    if (focus) {
+      (needsKey ? key : retry).focus();
+    }
+  }
+
+  hide() {
+    this.#elements.panel.hidden = true;
+  }
+}
