@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from routing.duels.votes import Tally
+from streaming.errors import EngineError
 
 Floats = npt.NDArray[np.float64]
 
@@ -47,6 +48,7 @@ PRIOR = 1.0
 """Games that each version has won against the average opponent, and as many lost."""
 
 _Z = 1.96  # of a 95 % interval
+_FLAT = 1e-3  # the slope, in votes, of the likelihood at its peak
 
 _POINTS = {"A": 1.0, "B": 0.0, "tie": 0.5}
 """What A gets of a vote; B gets the rest. `neither` is no comparison."""
@@ -66,7 +68,8 @@ def ratings(tallies: Iterable[Tally], *, least: int = LEAST_VOTES) -> Mapping[st
     """The rating of every version with `least` votes or more, by version.
 
     Takes milliseconds, or seconds above a hundred versions, and much longer the first time: not for an event loop.
-    Raises ModuleNotFoundError where statsmodels is not installed and there is something to rate.
+    Raises ModuleNotFoundError where statsmodels is not installed and there is something to rate, and EngineError
+    (`ratings_diverged`) where no fit is found, which takes millions of votes that contradict one another.
     """
     games = _games(tallies)
     votes: Counter[str] = Counter()
@@ -117,7 +120,11 @@ def _fit(games: Mapping[tuple[str, str], tuple[float, float]], versions: list[st
     # exactly, as a draw between equals, statsmodels takes for data that determine nothing, and warns.
     design = np.vstack((met, np.eye(count), np.eye(count)))
     points = np.array([*games.values(), *[(PRIOR, 0.0)] * count, *[(0.0, PRIOR)] * count])
-    fit = GLM(points, design, family=Binomial()).fit(maxiter=1000)
+    model = GLM(points, design, family=Binomial())
+    fit = model.fit(maxiter=100)
+    # Where thousands of votes contradict one another, the iteration can run away and call that convergence.
+    if not np.abs(model.score(fit.params)).max() < _FLAT:
+        raise EngineError("No ratings can be made of these votes.", code="ratings_diverged")
     centring = np.eye(count) - 1 / count
     covariance = centring @ fit.cov_params() @ centring
     return centring @ fit.params, np.sqrt(np.maximum(np.diag(covariance), 0.0))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from routing.feedback.aggregates import LEAST, Rated
@@ -21,7 +22,7 @@ from routing.feedback.form import Feedback
 from routing.feedback.tables import FeedbackRow
 from routing.feedback.turns import RatedTurn
 from routing.storage.database import Database
-from streaming.errors import PeerError
+from streaming.errors import EngineError, PeerError
 
 ROUNDED_MS = 10
 
@@ -66,7 +67,11 @@ class FeedbackStore:
                 raise PeerError("Enough ratings have been given today.", code="too_many_ratings")
             session.add(row)
 
-        await self._database.run(insert)
+        try:
+            await self._database.run(insert)
+        except DBAPIError:
+            # From None: a driver's message may repeat the row, and whoever logs it the comment.
+            raise EngineError("The rating cannot be kept.", code="database_refused") from None
 
     async def summary(self) -> Mapping[str, FeedbackSummary]:
         """By version, of those with ratings enough that the mean is nobody's own (`aggregates.LEAST`)."""

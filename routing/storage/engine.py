@@ -25,6 +25,7 @@ def make_engine(address: Address, *, timeout: float) -> Engine:
     """An engine whose every wait ends within `timeout` seconds. Raises EngineError where its driver is missing."""
     options: dict[str, Any] = {
         "json_serializer": partial(json.dumps, allow_nan=False),  # Postgres has no NaN, so that SQLite gets none either
+        "hide_parameters": True,  # what people commented is among them, and errors are logged
         "pool_size": CONNECTIONS,
         "max_overflow": 0,
         "pool_timeout": timeout,

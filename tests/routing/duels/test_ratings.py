@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections import Counter
@@ -9,6 +10,7 @@ import pytest
 
 from routing.duels.ratings import LEAST_VOTES, MEAN, SCALE, Rating, ratings
 from routing.duels.votes import Tally, Winner
+from streaming.errors import EngineError
 
 
 def tally(version_a: str, version_b: str, **votes: int) -> list[Tally]:
@@ -103,6 +105,19 @@ def test_versions_that_never_met_even_through_others_are_hardly_told_apart() -> 
 def test_strength_is_transitive_through_those_who_met() -> None:
     rated = ratings([*tally("a", "b", a=300, b=100), *tally("b", "c", a=300, b=100)])
     assert rated["a"].value - rated["c"].value == pytest.approx(2 * SCALE * math.log(3), abs=10)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_votes_of_which_no_fit_is_found_are_no_ratings() -> None:
+    wins = {("m0", "m1"): 8_021_246, ("m0", "m5"): 84_933, ("m0", "m6"): 2_979, ("m1", "m2"): 32_738}
+    wins |= {("m1", "m3"): 305_932, ("m2", "m4"): 6_162_241, ("m3", "m4"): 808_406, ("m4", "m6"): 7_578_785}
+    losses = {("m0", "m1"): 978, ("m0", "m5"): 5, ("m0", "m6"): 15, ("m1", "m2"): 10}
+    losses |= {("m1", "m3"): 667, ("m1", "m5"): 9, ("m3", "m4"): 75, ("m4", "m6"): 408, ("m5", "m6"): 3000}
+    votes = [*(tally(*pair, a=count) for pair, count in wins.items())]
+    votes += [*(tally(*pair, b=count) for pair, count in losses.items())]
+    with pytest.raises(EngineError) as raised:
+        ratings(itertools.chain.from_iterable(votes))
+    assert raised.value.code == "ratings_diverged"
 
 
 def test_the_intervals_hold_the_truth_as_often_as_they_say() -> None:
