@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 
 import httpx2
@@ -25,6 +26,7 @@ from models.hub.settings import HubSettings
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
+_NO_REPOSITORY = "the hub has no such repository, or it is private"
 
 # huggingface_hub has one client for the whole process. It stays a guarded one after a call: whatever else here uses
 # the library is held to the same rules.
@@ -37,10 +39,37 @@ def list_repository(ref: HubRef, settings: HubSettings, *, resolver: Resolver = 
     Raises WeightsUnavailableError where the repository or the commit is not there, or the hub does not answer;
     WeightsRefusedError where its answer is malformed.
     """
-    with _library(settings, resolver) as api, _named_answers(str(ref)):
+    with library(settings, resolver, seconds=settings.listing_seconds) as api, named_answers(str(ref)):
         entries = api.list_repo_tree(ref.repository, recursive=True, revision=ref.commit)
         files = (entry for entry in entries if isinstance(entry, RepoFile))
         return [_listed(file) for file in islice(files, settings.max_files + 1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What a repository's main branch holds now, and whether the hub shows it to its owner only."""
+
+    ref: HubRef
+    private: bool
+
+
+def find_head(repository: str, settings: HubSettings, *, resolver: Resolver = system_resolver) -> Head | None:
+    """None where there is no such repository, or none that this token may see. Raises like `list_repository`."""
+    with library(settings, resolver, seconds=settings.listing_seconds) as api, named_answers(repository):
+        try:
+            info = api.model_info(repository, revision="main")
+        except GatedRepoError:  # which calls itself a repository that was not found
+            raise
+        except RepositoryNotFoundError:
+            return None
+        return Head(ref=named_commit(repository, info.sha), private=bool(info.private))
+
+
+def named_commit(repository: str, commit: str | None) -> HubRef:
+    """The reference to a commit that the hub has named. Raises WeightsRefusedError for a name that is no commit's."""
+    if not commit or not _SHA1.fullmatch(commit):
+        raise WeightsRefusedError(repository, "the hub names no commit of it")
+    return HubRef(repository=repository, commit=commit)
 
 
 def pin(repository: str, settings: HubSettings, *, resolver: Resolver = system_resolver) -> HubRef:
@@ -50,11 +79,10 @@ def pin(repository: str, settings: HubSettings, *, resolver: Resolver = system_r
     """
     if not is_repository(repository):
         raise WeightsRefusedError(repository, "not the name of a repository; expected namespace/name")
-    with _library(settings, resolver) as api, _named_answers(repository):
-        commit = api.model_info(repository, revision="main").sha
-    if not commit or not _SHA1.fullmatch(commit):
-        raise WeightsRefusedError(repository, "the hub names no commit of it")
-    return HubRef(repository=repository, commit=commit)
+    head = find_head(repository, settings, resolver=resolver)
+    if head is None:
+        raise WeightsUnavailableError(repository, _NO_REPOSITORY)
+    return head.ref
 
 
 def pinned(text: str, settings: HubSettings, *, resolver: Resolver = system_resolver) -> HubRef | LocalRef:
@@ -84,10 +112,14 @@ def _matching(pattern: re.Pattern[str], text: str) -> str:
 
 
 @contextmanager
-def _library(settings: HubSettings, resolver: Resolver) -> Iterator[HfApi]:
+def library(
+    settings: HubSettings, resolver: Resolver, *, seconds: float, hosts: tuple[str, ...] = ()
+) -> Iterator[HfApi]:
+    """huggingface_hub's own client for so many `seconds`, held to `settings`, and to `hosts` (patterns) besides."""
     token = settings.token.get_secret_value() if settings.token else False
+    reach = settings.model_copy(update={"hosts": (*settings.hosts, *hosts)})
     with _LIBRARY:
-        set_client_factory(lambda: guarded_client(settings, resolver=resolver, seconds=settings.listing_seconds))
+        set_client_factory(lambda: guarded_client(reach, resolver=resolver, seconds=seconds))
         try:
             yield HfApi(endpoint=settings.endpoint, token=token)
         finally:
@@ -95,7 +127,8 @@ def _library(settings: HubSettings, resolver: Resolver) -> Iterator[HfApi]:
 
 
 @contextmanager
-def _named_answers(name: str) -> Iterator[None]:
+def named_answers(name: str) -> Iterator[None]:
+    """Raises WeightsError in place of what huggingface_hub raises."""
     try:
         yield
     except WeightsError:
@@ -103,7 +136,7 @@ def _named_answers(name: str) -> Iterator[None]:
     except GatedRepoError:
         raise WeightsUnavailableError(name, "gated: a token of somebody who was let in is needed") from None
     except RepositoryNotFoundError:
-        raise WeightsUnavailableError(name, "the hub has no such repository, or it is private") from None
+        raise WeightsUnavailableError(name, _NO_REPOSITORY) from None
     except RevisionNotFoundError:
         raise WeightsUnavailableError(name, "the repository has no such commit") from None
     except HfHubHTTPError as error:

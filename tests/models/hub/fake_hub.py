@@ -27,6 +27,8 @@ class FakeHub:
     """A hub that holds one repository. Large files (LFS) are served from the same port under another host's name."""
 
     files: dict[str, bytes]
+    commit: str = COMMIT
+    private: bool = False
     token: str | None = None
     page_size: int = 3
     # How it misbehaves, by name of the file.
@@ -77,10 +79,12 @@ class FakeHub:
 
 
 @contextmanager
-def serving(hub: FakeHub, *, tls: ssl.SSLContext | None = None) -> Iterator[FakeHub]:
+def serving(
+    hub: FakeHub, *, tls: ssl.SSLContext | None = None, handler: type[HubHandler] | None = None
+) -> Iterator[FakeHub]:
     """Run a hub on a free port of loopback."""
 
-    class Handler(_Handler):
+    class Handler(handler or HubHandler):  # type: ignore[misc]
         fake = hub
 
     server = _Server(("127.0.0.1", 0), Handler)
@@ -106,7 +110,9 @@ class _Server(ThreadingHTTPServer):
         """Keep quiet about clients that hang up."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class HubHandler(BaseHTTPRequestHandler):
+    """Answers what a download asks."""
+
     fake: FakeHub
     protocol_version = "HTTP/1.1"
 
@@ -128,52 +134,52 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.silent:
             hub.silent.wait(timeout=10)
         if hub.statuses:
-            self._send(hub.statuses.pop(0), {"Retry-After": "100000"})
+            self.send(hub.statuses.pop(0), {"Retry-After": "100000"})
         elif path.startswith("/cdn/"):
             self._content(path.removeprefix("/cdn/"), {})
         elif hub.repository_gone:
-            self._send(404, {"X-Error-Code": "RepoNotFound"})
+            self.send(404, {"X-Error-Code": "RepoNotFound"})
         elif hub.token and self.headers["Authorization"] != f"Bearer {hub.token}":
-            self._send(401, {"X-Error-Code": "GatedRepo"})
+            self.send(401, {"X-Error-Code": "GatedRepo"})
         elif path == f"/api/models/{REPOSITORY}/revision/main":
-            self._json({"id": REPOSITORY, "sha": COMMIT, "siblings": []})
+            self.send_json({"id": REPOSITORY, "sha": hub.commit, "siblings": [], "private": hub.private})
         elif match := re.fullmatch(rf"/api/models/{REPOSITORY}/tree/(\w+)", path):
             self._tree(match[1], int(parse_qs(url.query).get("cursor", ["0"])[0]))
         elif match := re.fullmatch(rf"/{REPOSITORY}/resolve/(\w+)/(.+)", path):
             self._resolve(match[1], match[2])
         else:
-            self._send(404, {"X-Error-Code": "RepoNotFound"})
+            self.send(404, {"X-Error-Code": "RepoNotFound"})
 
     def _tree(self, commit: str, cursor: int) -> None:
-        if commit != COMMIT:
-            self._send(404, {"X-Error-Code": "RevisionNotFound"})
+        if commit != self.fake.commit:
+            self.send(404, {"X-Error-Code": "RevisionNotFound"})
             return
         if self.fake.raw_listing is not None:
-            self._send(200, {"Content-Type": "application/json"}, self.fake.raw_listing)
+            self.send(200, {"Content-Type": "application/json"}, self.fake.raw_listing)
             return
         if self.fake.endless_listing:
             url = f"{self.fake.endpoint}{self.path}"
-            self._json([], {"Link": f'<{url}>; rel="next"'})
+            self.send_json([], {"Link": f'<{url}>; rel="next"'})
             return
         entries, end = self.fake.tree(), cursor + self.fake.page_size
         base = f"http://{self.fake.pages_host}:{self.fake.port}"
-        url = f"{base}/api/models/{REPOSITORY}/tree/{COMMIT}?recursive=True&expand=False&cursor={end}"
-        self._json(entries[cursor:end], {"Link": f'<{url}>; rel="next"'} if end < len(entries) else {})
+        url = f"{base}/api/models/{REPOSITORY}/tree/{commit}?recursive=True&expand=False&cursor={end}"
+        self.send_json(entries[cursor:end], {"Link": f'<{url}>; rel="next"'} if end < len(entries) else {})
 
     def _resolve(self, commit: str, name: str) -> None:
         hub = self.fake
-        if commit != COMMIT or name not in hub.files or name in hub.vanished:
-            self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+        if commit != hub.commit or name not in hub.files or name in hub.vanished:
+            self.send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": hub.commit})
             return
         content = hub.files[name]
-        headers = {"X-Repo-Commit": COMMIT}
+        headers = {"X-Repo-Commit": hub.commit}
         if hub.is_large(name):
             headers |= {
                 "X-Linked-Size": str(len(content)),
                 "X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"',
                 "Location": hub.locations.get(name, f"http://{CDN_HOST}:{hub.port}/cdn/{quote(name)}?signature=secret"),
             }
-            self._send(302, headers)
+            self.send(302, headers)
         else:
             headers["ETag"] = f'"{hashlib.sha1(content).hexdigest()}"'
             self._content(name, headers)
@@ -200,12 +206,12 @@ class _Handler(BaseHTTPRequestHandler):
         cut = hub.cuts[name].pop(0) if hub.cuts.get(name) else len(body)
         if hub.stalled:
             cut = 1
-        self._send(status, headers, body, cut=cut)
+        self.send(status, headers, body, cut=cut)
 
-    def _json(self, document: Any, headers: dict[str, str] | None = None) -> None:
-        self._send(200, {"Content-Type": "application/json", **(headers or {})}, json.dumps(document).encode())
+    def send_json(self, document: Any, headers: dict[str, str] | None = None) -> None:
+        self.send(200, {"Content-Type": "application/json", **(headers or {})}, json.dumps(document).encode())
 
-    def _send(self, status: int, headers: dict[str, str], body: bytes = b"", *, cut: int | None = None) -> None:
+    def send(self, status: int, headers: dict[str, str], body: bytes = b"", *, cut: int | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Length", headers.pop("Content-Length", str(len(body))))
         for key, value in headers.items():
