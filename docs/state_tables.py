@@ -1,4 +1,4 @@
-"""`python -m docs.state_tables`: draw the tables of docs/architecture.md from the code that they describe."""
+"""`python -m docs.state_tables`: draw the tables of the documents from the code that they describe."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ State = TypeVar("State", bound=Enum | str)
 Cause = TypeVar("Cause", bound=Enum)
 Told = TypeVar("Told", bound=Enum)
 
-PAGE = Path(__file__).parent / "architecture.md"
+DOCS = Path(__file__).parent
+
+PAGES = ("architecture.md", "routing.md")
 
 
 def render(page: str) -> str:
-    """The page with its tables drawn anew, each between its two markers."""
-    page = _between(page, "endpointing", _table(ENDPOINTING, silent=Act.NOTHING))
-    page = _between(page, "barge-in", _table(BARGE_IN, silent=Effect.NONE))
-    return _between(page, "utterances", _table(UTTERANCES, silent=Bound.NONE))
-
-
-def rollout_table() -> str:
-    """How one model takes over from another."""
-    return _table(rollout.ROLLOUT, silent=rollout.Act.NOTHING)
+    """The page with its tables drawn anew, each between its two markers. Raises ValueError where there are none."""
+    tables = {
+        "endpointing": _table(ENDPOINTING, silent=Act.NOTHING),
+        "barge-in": _table(BARGE_IN, silent=Effect.NONE),
+        "utterances": _table(UTTERANCES, silent=Bound.NONE),
+        "rollout": _table(rollout.ROLLOUT, silent=rollout.Act.NOTHING),
+    }
+    present = [name for name in tables if f"<!-- {name} -->" in page]
+    if not present:
+        raise ValueError(f"expected markers of at least one of: {', '.join(tables)}")
+    for name in present:
+        page = _between(page, name, tables[name])
+    return page
 
 
 def _table(transitions: Mapping[tuple[State, Cause], tuple[State, Told]], *, silent: Told) -> str:
@@ -63,4 +69,6 @@ def _between(page: str, name: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for name in PAGES:
+        path = DOCS / name
+        path.write_text(render(path.read_text(encoding="utf-8")), encoding="utf-8")
