@@ -192,10 +192,7 @@ class Router:
     async def _find(self, needs: SessionNeeds, session_id: str) -> Placement:
         refused: dict[str, EngineError] = {}
         while True:
-            reasons = {
-                worker_id: Reason(code=error.code, text=f"{worker_id}: {error.message}")
-                for worker_id, error in refused.items()
-            }
+            reasons = {worker_id: Reason(code=error.code, text=error.message) for worker_id, error in refused.items()}
             try:
                 choice = self.choose(needs, session_id=session_id, refused=reasons)
             except MuseError:

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+import pytest
+
+from routing import router as module
+from routing.fleet.contract import WorkerState
+from routing.leaderboard import Entry, Snapshot
+from routing.policy.contract import Reason, Rollout, SessionNeeds
+from routing.router import Router
+from routing.scores.standings import Scoreboard
+from streaming.engine import EngineLost
+from streaming.errors import EngineBusyError, EngineError, PeerError
+from streaming.timeline import TurnLatency
+from tests.routing.fakes import FakeEngine, FakeFleet, router_for
+
+AUTO = SessionNeeds()
+
+
+def listed(*models: str) -> Snapshot:
+    """A leaderboard of the operator's own, best first."""
+    entries = tuple(
+        Entry(uid=uid, hotkey=None, model=model, commit=None, block=0, competition=None, incentive=1 / (uid + 1))
+        for uid, model in enumerate(models)
+    )
+    return Snapshot(source="file", network="local", netuid=0, competition=None, block=0, taken_at=0.0, entries=entries)
+
+
+async def started(*engines: FakeEngine, **options: object) -> tuple[Router, FakeFleet]:
+    router = router_for(*engines, **options)  # type: ignore[arg-type]
+    await router.start()
+    router.inform(listed(*dict.fromkeys(engine.info.model for engine in engines)), Scoreboard())
+    assert isinstance(router.fleet, FakeFleet)
+    return router, router.fleet
+
+
+async def test_a_session_gets_the_best_model_and_the_reasons(caplog: pytest.LogCaptureFixture) -> None:
+    best, other = FakeEngine("best"), FakeEngine("other")
+    router, fleet = await started(best, other)
+    with caplog.at_level(logging.INFO, "routing.router"):
+        async with router.place(AUTO, session_id="sess_1") as placement:
+            assert (best.open_now, other.open_now) == (1, 0)
+            assert placement.info == best.info
+            metadata = placement.metadata
+        assert best.open_now == 0
+    assert (metadata["muse.model"], metadata["muse.role"]) == ("best", "fallback")
+    assert json.loads(metadata["muse.reasons"])[0]["code"] == "fallback"
+    (record,) = [record for record in caplog.records if record.name == "routing.router"]
+    fields = record.__dict__["fields"]
+    assert (fields["session"], fields["version"], fields["worker"]) == ("sess_1", "best", "0")
+    assert "fallback" in fields["reasons"]
+    assert router.decisions == {("fallback", "best"): 1}
+    assert fleet.looked_at == [("0", False)]
+
+
+async def test_a_worker_that_is_full_is_passed_over_for_the_next_of_the_same_model() -> None:
+    full, free = FakeEngine("m"), FakeEngine("m")
+    full.refusal = EngineBusyError("full", retry_after=2)
+    router, fleet = await started(full, free)
+    for number in range(20):
+        async with router.place(AUTO, session_id=f"sess_{number}") as placement:
+            assert placement.worker.id == "1"
+            tried = [reason.code for reason in placement.choice.reasons]
+    assert ("0", False) in fleet.looked_at
+    assert ("0", True) not in fleet.looked_at
+    assert tried.count("engine_busy") <= 1
+    assert router.timings()["m"].errors == 0.0
+
+
+async def test_a_model_whose_workers_are_gone_is_passed_over_for_the_next() -> None:
+    codes: list[str] = []
+    gone, other = FakeEngine("best"), FakeEngine("other")
+    gone.refusal = EngineError("it cannot be reached", code="unreachable")
+    router, fleet = await started(gone, other, on_error=codes.append)
+    async with router.place(AUTO, session_id="sess_1") as placement:
+        assert placement.choice.model == "other"
+        assert Reason(code="unreachable", text="it cannot be reached") in placement.choice.reasons
+        assert dict(placement.choice.passed_over)["best"].code == "unreachable"
+    assert codes == ["unreachable"]
+    assert fleet.looked_at == [("0", True), ("1", False)]
+    assert (router.timings()["best"].errors, router.timings()["other"].errors) == (1.0, 0.0)
+
+
+async def test_one_that_is_another_model_by_now_is_passed_over() -> None:
+    best, other = FakeEngine("best"), FakeEngine("other")
+    router, fleet = await started(best, other)
+    best.info = FakeEngine("something else").info
+    async with router.place(AUTO, session_id="sess_1") as placement:
+        assert placement.choice.model == "other"
+    assert best.open_now == 0
+    assert ("0", True) in fleet.looked_at
+
+
+@pytest.mark.parametrize(
+    ("refusals", "expected"),
+    [
+        ((EngineError("broken"), EngineBusyError("full", retry_after=3)), EngineBusyError("full", retry_after=3)),
+        (
+            (EngineBusyError("full", retry_after=9), EngineBusyError("fuller", retry_after=2)),
+            EngineBusyError("fuller", retry_after=2),
+        ),
+        ((EngineError("broken"), EngineError("gone", code="gone")), EngineError("gone", code="gone")),
+    ],
+)
+async def test_where_nobody_is_left_the_caller_is_told_why(
+    refusals: tuple[EngineError, EngineError], expected: EngineError
+) -> None:
+    engines = FakeEngine("best"), FakeEngine("other")
+    for engine, refusal in zip(engines, refusals, strict=True):
+        engine.refusal = refusal
+    router, _ = await started(*engines)
+    with pytest.raises(EngineError) as raised:
+        async with router.place(AUTO, session_id="sess_1"):
+            pass
+    assert type(raised.value) is type(expected)
+    assert (raised.value.code, raised.value.message) == (expected.code, expected.message)
+
+
+async def test_a_worker_that_does_not_answer_costs_the_caller_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OPEN_SECONDS", 0.02)
+    codes: list[str] = []
+    hanging, other = FakeEngine("best"), FakeEngine("other")
+    hanging.hangs = True
+    router, fleet = await started(hanging, other, on_error=codes.append)
+    async with router.place(AUTO, session_id="sess_1") as placement:
+        assert placement.choice.model == "other"
+    assert codes == ["open_timeout"]
+    assert ("0", True) in fleet.looked_at
+
+
+async def test_and_so_do_many_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PLACE_SECONDS", 0.05)
+    engines = [FakeEngine(f"m{number}") for number in range(5)]
+    for engine in engines:
+        engine.hangs = True
+    router, _ = await started(*engines)
+    with pytest.raises(EngineBusyError, match="in time"):
+        await asyncio.wait_for(router.place(AUTO, session_id="sess_1").__aenter__(), 2)
+
+
+async def test_an_unknown_model_is_named_with_those_that_there_are() -> None:
+    router, _ = await started(FakeEngine("best"))
+    with pytest.raises(PeerError, match="auto, best") as raised:
+        async with router.place(SessionNeeds(model="nonesuch"), session_id="sess_1"):
+            pass
+    assert raised.value.code == "model_not_found"
+
+
+async def test_a_slot_is_released_however_the_conversation_ends() -> None:
+    engine = FakeEngine("m")
+    router, _ = await started(engine)
+    with pytest.raises(RuntimeError):
+        async with router.place(AUTO, session_id="sess_1"):
+            raise RuntimeError
+    assert engine.open_now == 0
+
+
+async def test_an_engine_that_does_not_let_go_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RELEASE_SECONDS", 0.02)
+    codes: list[str] = []
+    engine = FakeEngine("m")
+    router, fleet = await started(engine, on_error=codes.append)
+    async with asyncio.timeout(2), router.place(AUTO, session_id="sess_1"):
+        engine.sessions[0].close_hangs = True
+    assert codes == ["release"]
+    assert fleet.looked_at == [("0", False)]
+
+
+async def test_what_the_engine_does_in_the_conversation_counts() -> None:
+    engine = FakeEngine("m")
+    router, fleet = await started(engine)
+    latency = TurnLatency(total=300_000_000, parts=())
+    async with router.place(AUTO, session_id="sess_1") as placement:
+        router.turn(placement, latency)
+        engine.sessions[0].queue.put_nowait(EngineLost(message="gone"))
+        assert isinstance(await anext(placement.engine.events()), EngineLost)
+    stats = router.timings()["m"]
+    assert (stats.turns, stats.gap_p50, stats.sessions, stats.errors) == (1, 300.0, 1, 1.0)
+    assert fleet.looked_at == [("0", True)]
+
+
+async def test_a_worker_that_came_is_ranked_at_once() -> None:
+    router, fleet = await started(FakeEngine("best"))
+    assert [ranked.key for ranked in router.ranking()] == ["best"]
+    fleet.found["new"] = fleet.found["0"].__class__(id="new", address="new", key="mine", state="starting")
+    assert [(ranked.key, ranked.rank) for ranked in router.ranking()] == [("best", 1), ("mine", 2)]
+
+
+async def test_it_is_ready_while_a_worker_is() -> None:
+    router, fleet = await started(FakeEngine("m"))
+    states: tuple[WorkerState, ...] = ("ready", "overloaded", "starting", "lost", "failed")
+    seen = []
+    for state in states:
+        fleet.put("0", state)
+        seen.append((router.ready, router.models()))
+    assert seen == [(True, ("m",)), (True, ("m",)), (False, ()), (False, ()), (False, ())]
+
+
+async def test_metadata_are_no_longer_than_openai_s() -> None:
+    engines = [FakeEngine(f"m{number}") for number in range(6)]
+    for engine in engines[:5]:
+        engine.refusal = EngineError("x" * 120)
+    router, _ = await started(*engines)
+    async with router.place(AUTO, session_id="sess_1") as placement:
+        assert len(placement.choice.reasons) > 5
+        reasons = placement.metadata["muse.reasons"]
+        assert len(reasons) <= 512
+        assert json.loads(reasons)[0]["code"] == "fallback"
+
+
+async def test_a_shadow_has_a_slot_of_its_own() -> None:
+    best, candidate = FakeEngine("best"), FakeEngine("new")
+    router, _ = await started(best, candidate)
+    router.rollout = Rollout(stage="shadow", incumbent="best", candidate="new")
+    for number in range(200):
+        async with router.place(AUTO, session_id=f"sess_{number}") as placement:
+            assert placement.choice.model == "best"
+            if placement.choice.shadow is None:
+                continue
+            async with router.shadow(placement, session_id="silent") as silent:
+                assert (best.open_now, candidate.open_now) == (1, 1)
+                router.turn(silent, TurnLatency(total=10**9, parts=()))
+            assert (best.open_now, candidate.open_now) == (1, 0)
+            break
+    else:
+        pytest.fail("no call had a shadow")
+    assert router.timings()["new"].gap_p50 == 1000.0
+    assert ("candidate", "new") not in router.decisions
