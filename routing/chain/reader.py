@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -46,11 +48,29 @@ class ChainReader:
 
         Raises WrongSubnetError where the subnet is not ours, ChainUnavailableError where it cannot be read.
         """
-        try:
+        subnet = await self.fetch()
+        with self.failures_named():
+            return self.judge(subnet, now=now)
+
+    async def fetch(self) -> Subnet | None:
+        """What the subnet holds at the newest block, whosever it is; None where there is no such subnet.
+
+        Raises ChainUnavailableError where it cannot be read.
+        """
+        with self.failures_named():
             async with asyncio.timeout(self.timeout):
-                subnet = await self._fetch()
-            ours = check_subnet(subnet, netuid=self.netuid, name=self.subnet_name, own_share=self.own_share)
-            return assemble(ours, self.selection, network=self.place, netuid=self.netuid, taken_at=min(now, ours.time))
+                return await self._fetch()
+
+    def judge(self, subnet: Subnet | None, *, now: float) -> Snapshot:
+        """The leaderboard of a subnet that has been fetched. Raises WrongSubnetError where it is not ours."""
+        ours = check_subnet(subnet, netuid=self.netuid, name=self.subnet_name, own_share=self.own_share)
+        return assemble(ours, self.selection, network=self.place, netuid=self.netuid, taken_at=min(now, ours.time))
+
+    @contextmanager
+    def failures_named(self) -> Iterator[None]:
+        """Raises ChainUnavailableError for all that goes wrong between us and the chain; other ChainErrors pass."""
+        try:
+            yield
         except TimeoutError:
             raise ChainUnavailableError(f"{self.place}: no answer within {self.timeout:g} s") from None
         except ChainError:
