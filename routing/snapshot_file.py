@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from models.hub.errors import printable
 from models.hub.ref import is_repository
 from routing.leaderboard import Entry, Snapshot
 from streaming.errors import EngineError, PeerError
@@ -36,10 +37,11 @@ _BUILT_IN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 class SnapshotFileError(EngineError):
     """A snapshot's file cannot be read, used or written. The message names the file and the fault.
 
-    `public` says the same without the directory.
+    `public` says the same without the directory, fit to show.
     """
 
     def __init__(self, path: Path, fault: str) -> None:
+        fault = printable(fault, 300)
         super().__init__(f"{path}: {fault}", code="snapshot_file")
         self.public = f"{path.name}: {fault}"
 
@@ -61,12 +63,12 @@ def read(path: Path) -> Snapshot:
     try:
         decoded = from_json(_Document, document, path="")
     except PeerError as error:
-        raise SnapshotFileError(path, f"{(error.param or '').lstrip('.') or 'the document'}: {error.message}") from None
+        fault = error.message if error.param else f"the document: {error.message}"
+        raise SnapshotFileError(path, fault) from None
     expected = _digest(document["snapshot"])
     if decoded.sha256 not in (None, expected):
         raise SnapshotFileError(path, "its sha256 is not that of its snapshot; a file changed by hand leaves it out")
-    fault = next(_faults(decoded.snapshot), None)
-    if fault is not None:
+    for fault in _faults(decoded.snapshot):
         raise SnapshotFileError(path, fault)
     entries = sorted(decoded.snapshot.entries, key=lambda entry: entry.uid)
     return replace(decoded.snapshot, entries=tuple(entries))
