@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from routing.leaderboard import Snapshot
+from routing.scores.errors import NotListedError
 from routing.scores.metrics import METRICS
 from routing.scores.standings import TOTAL, MinerStanding
 from streaming.errors import PeerError
@@ -18,6 +19,8 @@ MOST_BYTES = 256 * 1024
 MOST_SCORES = 256
 """As many as a subnet has neurons."""
 
+MOST_VERSION = 192  # characters
+
 BLOCK_SECONDS = 12.0
 BLOCKS_AHEAD = 25
 """How far a validator's chain may be ahead of the one that the snapshot was taken from: five minutes."""
@@ -26,10 +29,6 @@ _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,63}")
 _MOST_REASON = 200  # characters
 _MOST_BLOCK = 2**53
 _MOST_STREAK = 1_000_000
-
-
-class NotListedError(PeerError):
-    """A version that is not on the leaderboard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +93,8 @@ def parse_submission(body: bytes) -> Submission:
     seen: set[str] = set()
     for index, score in enumerate(submission.scores):
         path = f"scores[{index}]"
+        if len(score.version) > MOST_VERSION:
+            raise _wrong(f"{path}.version", f"expected at most {MOST_VERSION} characters")
         if score.version in seen:
             raise _wrong(f"{path}.version", "the same version is there twice")
         seen.add(score.version)
