@@ -65,6 +65,7 @@ class RoutingSettings(BaseSettings):
     )
     worker_options: str = Field(default="", description="options for every worker, such as '--slots 8 --device cuda'")
     worker_gpus: float = Field(default=1, ge=0, description="GPUs that a worker is given by Ray")
+    worker_cpus: float = Field(default=1, ge=0, description="CPU cores that a worker is given by Ray")
     most_workers: int = Field(default=1, ge=1, description="workers of one model at most; as many as its sessions need")
     ray_address: str | None = Field(default=None, description="the Ray cluster; a local one by default")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from routing.fleet.command import WorkerCommand
 from routing.fleet.contract import Fleet
 from routing.fleet.converging import ConvergingFleet
+from routing.fleet.launcher import Launcher
 from routing.fleet.local import LocalLauncher
 from routing.fleet.pool import EnginePool
 from routing.fleet.probe import Prober
@@ -34,5 +35,15 @@ def open_fleet(
     if settings.fleet == "static":
         return StaticFleet(addresses, prober=prober, clock=clock, pace=pace)
     command = WorkerCommand.parse(settings.worker_python, settings.worker_options)
-    launcher = LocalLauncher(command, key=key)
-    return ConvergingFleet(launcher, prober=prober, pool=pool, clock=clock, pace=pace)
+    return ConvergingFleet(_launcher(settings, command, key), prober=prober, pool=pool, clock=clock, pace=pace)
+
+
+def _launcher(settings: RoutingSettings, command: WorkerCommand, key: str) -> Launcher:
+    if settings.fleet == "local":
+        return LocalLauncher(command, key=key)
+
+    from routing.fleet.ray import RayLauncher
+
+    return RayLauncher(
+        command, key=key, address=settings.ray_address, gpus=settings.worker_gpus, cpus=settings.worker_cpus
+    )

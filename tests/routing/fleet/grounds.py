@@ -9,10 +9,10 @@ import sys
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -77,8 +77,15 @@ class Ground(ABC):
         await self.fleet.close()
         await self.pool.close()
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Settings of this kind's own."""
+        return {}
+
     def settings(self, fleet: FleetKind) -> RoutingSettings:
-        return RoutingSettings(fleet=fleet, worker_python=self.python, worker_options=OPTIONS, worker_gpus=0)
+        return RoutingSettings(
+            fleet=fleet, worker_python=self.python, worker_options=OPTIONS, worker_gpus=0, **self.options
+        )
 
     def deployment(self, name: str, *, workers: int = 1) -> Deployment:
         return Deployment(key=self.key(name), weights=name, workers=workers)
