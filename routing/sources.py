@@ -7,6 +7,7 @@ from secrets import SystemRandom
 from typing import TYPE_CHECKING
 
 from routing.file_source import FileSource
+from routing.leaderboard import SourceState
 from routing.settings import PREFIX, RoutingSettings
 from routing.source import SnapshotSource
 from streaming.errors import EngineError
@@ -27,6 +28,18 @@ def open_source(settings: RoutingSettings, *, open_substrate: OpenSubstrate | No
             stale_seconds=settings.stale_seconds,
         )
     return _chain_source(settings, open_substrate)
+
+
+async def read_once(
+    settings: RoutingSettings, *, now: float, open_substrate: OpenSubstrate | None = None
+) -> SourceState:
+    """One reading, for a command. `now` is Unix time, s. Raises EngineError as `open_source`."""
+    source = open_source(settings, open_substrate=open_substrate)
+    try:
+        await source.refresh(now=now)  # which may be what the last run has left
+        return await source.refresh(now=now)
+    finally:
+        await source.close()
 
 
 def _chain_source(settings: RoutingSettings, open_substrate: OpenSubstrate | None) -> SnapshotSource:
