@@ -259,11 +259,11 @@ class _Chooser:
                 code="model_not_served",
                 param="model",
             )
-        wants = [str(need) for need in (self.needs.mode, self.needs.language, self.needs.latency) if need is not None]
+        wants = [need for need in (self.needs.mode, self.needs.language, self.needs.latency) if need is not None]
         if self.needs.pin:
-            wants.append(f"is one of {', '.join(self.needs.pin)}")
+            wants.append(f"one of {', '.join(self.needs.pin)}")
         return self._unknown(
-            f"There is no model here that is {', '.join(wants)}" if wants else "There is no model here"
+            f"No model here meets what is asked for ({', '.join(wants)})" if wants else "No model is here"
         )
 
     def _unknown(self, what: str) -> UnknownModelError:

@@ -138,7 +138,7 @@ class Rollout:
         return next((bar for bar in self.barred if bar.key == key), None)
 
 
-Role = Literal["incumbent", "candidate", "requested", "pinned", "fallback"]
+Role = Literal["incumbent", "candidate", "requested", "pinned", "fallback", "duel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
