@@ -19,7 +19,7 @@ from routing.fleet.pool import EnginePool
 from routing.leaderboard import Snapshot
 from routing.measured import MeasuredSession
 from routing.policy.choice import choose, offered
-from routing.policy.contract import Choice, LiveTable, Ranked, Reason, Rollout, Rules, SessionNeeds
+from routing.policy.contract import Choice, LiveTable, Ranked, Reason, Role, Rollout, Rules, SessionNeeds
 from routing.policy.live import LiveTimings
 from routing.policy.ranking import rank
 from routing.scores.standings import Scoreboard
@@ -156,15 +156,17 @@ class Router:
         )
 
     @contextlib.asynccontextmanager
-    async def place(self, needs: SessionNeeds, *, session_id: str) -> AsyncIterator[Placement]:
-        """A slot for a conversation, held inside the context.
+    async def place(
+        self, needs: SessionNeeds, *, session_id: str, role: Role | None = None
+    ) -> AsyncIterator[Placement]:
+        """A slot for a conversation, held inside the context. `role`: what it counts as, instead of the choice's own.
 
         Each worker that will not take it is passed over, and in the end each model. Raises PeerError as `choose`,
         EngineBusyError where nobody has room or answers in time, EngineError where all that could be asked fail.
         """
         try:
             async with asyncio.timeout(PLACE_SECONDS):
-                placement = await self._find(needs, session_id)
+                placement = await self._find(needs, session_id, role)
         except TimeoutError:
             raise EngineBusyError("No model answers in time; try again.", retry_after=_RETRY_SECONDS) from None
         self._record(placement, session_id)
@@ -189,7 +191,7 @@ class Router:
         """A reply of this conversation began, so long after the user had spoken."""
         self.live.turn(placement.worker.key, latency.total / 1e6, now=self._seconds())
 
-    async def _find(self, needs: SessionNeeds, session_id: str) -> Placement:
+    async def _find(self, needs: SessionNeeds, session_id: str, role: Role | None) -> Placement:
         refused: dict[str, EngineError] = {}
         while True:
             reasons = {worker_id: Reason(code=error.code, text=error.message) for worker_id, error in refused.items()}
@@ -199,7 +201,7 @@ class Router:
                 if refused:
                     raise _told(refused.values()) from None
                 raise
-            choice = replace(choice, reasons=(*choice.reasons, *reasons.values()))
+            choice = replace(choice, role=role or choice.role, reasons=(*choice.reasons, *reasons.values()))
             for worker in choice.workers:
                 try:
                     return await self._open(choice, worker, session_id)

@@ -14,6 +14,7 @@ from typing import Protocol
 from models.catalogue import Detectors
 from routing.policy.contract import SessionNeeds
 from routing.router import Placement, Router
+from server.blindfold import Blindfold, blindfolded
 from server.driver import Connection, Driver, Models, SessionCore
 from server.errors import Refused
 from server.metrics import Metrics
@@ -202,6 +203,8 @@ class Gateway:
             metadata=call.metadata or None,
             now=began,
         )
+        if call.blind is not None:
+            connection = Blindfold(connection)
         if call.placement.choice.shadow is not None:
             connection = Tee(connection, self._let_hear(call, began))
         driver = Driver(
@@ -223,6 +226,8 @@ class Gateway:
             self._drivers.discard(driver)
             if isinstance(connection, Tee):
                 connection.shadow.stop()
+        if call.blind is not None:
+            close = blindfolded(close)
         seconds = (self._clock() - began) / 1e9
         code = close.code if close else 1000
         self.metrics.session_length.observe(seconds)
@@ -235,7 +240,8 @@ class Gateway:
     async def _placed(self, needs: SessionNeeds, session_id: str, blind: str | None) -> AsyncIterator[Call]:
         async with contextlib.AsyncExitStack() as held:
             try:
-                placement = await held.enter_async_context(self.router.place(needs, session_id=session_id))
+                placing = self.router.place(needs, session_id=session_id, role=None if blind is None else "duel")
+                placement = await held.enter_async_context(placing)
             except PeerError as error:
                 raise Refused(404, error.code, error.message) from None
             except EngineBusyError as error:

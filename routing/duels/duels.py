@@ -122,8 +122,9 @@ class Duels:
         return side
 
     def leave(self, side: Side) -> None:
-        """The conversation that entered could not begin: its token is good for another try."""
-        side.taken = side.session_id is not None
+        """The conversation that entered was refused after all: its token is good for another try."""
+        self._open.sessions.pop(side.session_id or "", None)
+        side.taken, side.session_id = False, None
 
     def began(self, side: Side, session_id: str) -> None:
         """The conversation of `side` has begun under this id."""

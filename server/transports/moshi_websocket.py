@@ -16,6 +16,7 @@ from fastapi import APIRouter, WebSocket
 
 from server.auth import AccessPolicy
 from server.driver import ConnectionOverError, SlowConsumerError
+from server.duel_door import DuelDoor
 from server.errors import Refused
 from server.gateway import Call, Gateway
 from server.metrics import Metrics
@@ -178,7 +179,9 @@ class MoshiConnection:
         self._socket.send(encode(message))
 
 
-def moshi_router(gateway: Gateway, access: AccessPolicy, limits: WebSocketLimits) -> APIRouter:
+def moshi_router(
+    gateway: Gateway, access: AccessPolicy, limits: WebSocketLimits, duels: DuelDoor | None = None
+) -> APIRouter:
     """The route of the conversations on Moshi's wire."""
     router = APIRouter()
 
@@ -196,7 +199,7 @@ def moshi_router(gateway: Gateway, access: AccessPolicy, limits: WebSocketLimits
                 if close is not None:
                     await messages.close(close)
 
-        await admit(socket, gateway=gateway, access=access, talk=talk)
+        await admit(socket, gateway=gateway, access=access, duels=duels, talk=talk)
 
     return router
 

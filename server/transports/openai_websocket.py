@@ -9,6 +9,7 @@ from fastapi import APIRouter, WebSocket
 
 from server.auth import AccessPolicy, offered_subprotocol
 from server.driver import ConnectionOverError
+from server.duel_door import DuelDoor
 from server.gateway import Call, Gateway
 from server.transports.websocket import MessageSocket, WebSocketLimits, admit
 from streaming.client_events import ClientEvent
@@ -35,7 +36,9 @@ class RealtimeConnection:
         self._socket.send(encode_server(event))
 
 
-def realtime_router(gateway: Gateway, access: AccessPolicy, limits: WebSocketLimits) -> APIRouter:
+def realtime_router(
+    gateway: Gateway, access: AccessPolicy, limits: WebSocketLimits, duels: DuelDoor | None = None
+) -> APIRouter:
     """The route of the conversations."""
     router = APIRouter()
 
@@ -49,6 +52,6 @@ def realtime_router(gateway: Gateway, access: AccessPolicy, limits: WebSocketLim
                 if close is not None:
                     await messages.close(close)
 
-        await admit(socket, gateway=gateway, access=access, talk=talk)
+        await admit(socket, gateway=gateway, access=access, duels=duels, talk=talk)
 
     return router

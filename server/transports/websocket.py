@@ -17,6 +17,7 @@ from routing.policy.contract import SessionNeeds
 from server.api.errors import refusal
 from server.auth import AccessPolicy
 from server.driver import ConnectionOverError, SlowConsumerError
+from server.duel_door import DuelDoor
 from server.errors import Refused
 from server.gateway import Call, Gateway
 from server.metrics import Metrics
@@ -145,20 +146,33 @@ class MessageSocket:
 
 
 async def admit(
-    socket: WebSocket, *, gateway: Gateway, access: AccessPolicy, talk: Callable[[Call], Awaitable[None]]
+    socket: WebSocket,
+    *,
+    gateway: Gateway,
+    access: AccessPolicy,
+    duels: DuelDoor | None,
+    talk: Callable[[Call], Awaitable[None]],
 ) -> None:
-    """Let a client in, whose query says what it needs, for as long as `talk` takes.
+    """Let a client in, whose query says what it needs, for as long as `talk` takes. `duels`: where there are any.
 
     Whoever is refused, by this or by `talk` before it accepts, is answered over HTTP, before the upgrade.
     """
     try:
         access.check_origin(socket.headers)
         access.check_key(socket.headers, socket.scope.get("subprotocols", []))
-        async with gateway.admit(_needs(socket.query_params)) as call:
+        async with _admission(_needs(socket.query_params), gateway, duels) as call:
             await talk(call)
     except Refused as refused:
         gateway.metrics.refused.labels(refused.code).inc()
         await socket.send_denial_response(refusal(refused))
+
+
+def _admission(
+    needs: SessionNeeds, gateway: Gateway, duels: DuelDoor | None
+) -> contextlib.AbstractAsyncContextManager[Call]:
+    if duels is not None and duels.leads(needs):
+        return duels.admit(gateway, needs)
+    return gateway.admit(needs)
 
 
 def _needs(query: Mapping[str, str]) -> SessionNeeds:

@@ -116,14 +116,17 @@ def test_a_token_lets_one_conversation_in() -> None:
     assert code_of(raised) == "model_not_found"
 
 
-def test_a_token_is_kept_where_the_conversation_could_not_begin() -> None:
+def test_a_token_is_kept_where_the_conversation_was_refused() -> None:
     open_duels = duels()
     side = open_duels.open([X, Y], [], now=0).sides[0]
     open_duels.leave(open_duels.enter(side.token, now=1))
     open_duels.began(open_duels.enter(side.token, now=2), "sess_1")
-    open_duels.leave(side)  # it is over
-    with pytest.raises(PeerError):
-        open_duels.enter(side.token, now=3)
+    open_duels.leave(side)
+    open_duels.answered("sess_1")
+    assert not side.answered
+    open_duels.began(open_duels.enter(side.token, now=3), "sess_2")
+    open_duels.answered("sess_2")
+    assert side.answered
 
 
 @pytest.mark.parametrize("token", ["", "x", "secret9", "secret0 ", "\ud800", "é", "x" * 100_000])
