@@ -136,10 +136,14 @@ def _pad(value: str, column: str, width: int) -> str:
 
 def _excluded(ranking: Iterable[Ranked]) -> list[str]:
     return [
-        f"{_place(ranked.entry and ranked.entry.uid)} {ranked.model} {_version(ranked)}: {ranked.excluded.text}"
+        f"{_place(_uid(ranked))} {ranked.model} {_version(ranked)}: {ranked.excluded.text}"
         for ranked in ranking
         if ranked.excluded is not None
     ]
+
+
+def _uid(ranked: Ranked) -> int | None:
+    return None if ranked.entry is None else ranked.entry.uid
 
 
 def _version(ranked: Ranked) -> str:
