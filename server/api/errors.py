@@ -19,7 +19,7 @@ def error_response(
 ) -> JSONResponse:
     """An error as clients of OpenAI's API expect it."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    body = {"error": {"message": _encodable(message), "type": kind, "param": param and _encodable(param), "code": code}}
     return JSONResponse(body, status, headers)
 
 
@@ -54,3 +54,8 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _defect(_: Request, __: Exception) -> JSONResponse:
         return error_response(500, "internal_error", "Something went wrong here.")
+
+
+def _encodable(text: str) -> str:
+    """`text` may repeat a name that was sent, which may hold half of a surrogate pair; an answer cannot."""
+    return text.encode(errors="backslashreplace").decode()

@@ -13,6 +13,7 @@ from server.app import create_app
 from server.auth import AccessPolicy
 from server.gateway import Gateway
 from server.listener import Server, bind
+from server.opinions import Opinions
 from server.transports.websocket import WebSocketLimits
 
 
@@ -49,11 +50,12 @@ def serve(tmp_path: Path) -> Serve:
         gateway: Gateway,
         *,
         access: AccessPolicy | None = None,
+        opinions: Opinions | None = None,
         limits: WebSocketLimits | None = None,
         max_message_bytes: int = 2**20,
         drain_seconds: float = 2.0,
     ) -> AsyncIterator[Running]:
-        app = create_app(gateway, access=access or AccessPolicy(), limits=limits, page=tmp_path)
+        app = create_app(gateway, access=access or AccessPolicy(), opinions=opinions, limits=limits, page=tmp_path)
         server = Server(app, gateway, max_message_bytes=max_message_bytes, drain_seconds=drain_seconds)
         listener = bind("127.0.0.1", 0)
         task = asyncio.create_task(server.serve([listener]))
