@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from typing import Any, Protocol
 
 from routing.fleet.contract import Deployment
-from routing.leaderboard import SourceState
+from routing.leaderboard import Snapshot, SourceState
 from routing.policy.contract import LiveStats, Rollout
 from routing.policy.deployments import wanted
 from routing.policy.rollout import step
@@ -39,8 +39,8 @@ FIRST_LOOK_SECONDS = 2.0
 class Scores(Protocol):
     """`routing.scores.store.ScoreStore`."""
 
-    async def scoreboard(self, *, now: float) -> Scoreboard:
-        """All that was measured, as of `now` (Unix time, s). Raises EngineError."""
+    async def scoreboard(self, *, now: float, validators: Collection[str] | None = None) -> Scoreboard:
+        """What these validators measured, as of `now` (Unix time, s). Raises EngineError."""
 
 
 class States(Protocol):
@@ -56,6 +56,7 @@ class States(Protocol):
 class Control:
     """The loops beside the conversations. `now` gives Unix time (s), `interval` is in seconds.
 
+    `heard` says whose scores count, by the leaderboard.
     Each of `look`, `decide` and `share` may be called at any time, and does what is due.
     """
 
@@ -66,6 +67,7 @@ class Control:
         source: SnapshotSource,
         scores: Scores,
         states: States,
+        heard: Callable[[Snapshot | None], Collection[str]],
         most_workers: int,
         interval: float,
         now: Callable[[], float],
@@ -77,6 +79,7 @@ class Control:
         self._source = source
         self._scores = scores
         self._states = states
+        self._heard = heard
         self._most_workers = most_workers
         self._interval = interval
         self._now = now
@@ -86,6 +89,7 @@ class Control:
         self._shared = router.rollout
         self._revision = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
 
     # --- life
 
@@ -102,7 +106,10 @@ class Control:
         ]
 
     async def close(self) -> None:
-        """Stop, and release the source."""
+        """Stop, and release the source; does nothing when that is done."""
+        if self._closed:
+            return
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -118,7 +125,8 @@ class Control:
         self.troubles.note("the leaderboard", self.leaderboard.problem)
         if self._scored_at is None or now - self._scored_at >= SCORES_SECONDS:
             try:
-                self._scoreboard = await self._scores.scoreboard(now=now)
+                heard = self._heard(self.leaderboard.snapshot)
+                self._scoreboard = await self._scores.scoreboard(now=now, validators=heard)
             except EngineError as error:
                 self.troubles.note("the scores", error.message)
             else:

@@ -155,6 +155,13 @@ class Router:
             refused=refused,
         )
 
+    def serving(self) -> Choice | None:
+        """What a session gets now that asks for nothing; None where there is nothing for it."""
+        try:
+            return self.choose(SessionNeeds(), session_id="")
+        except MuseError:
+            return None
+
     @contextlib.asynccontextmanager
     async def place(
         self, needs: SessionNeeds, *, session_id: str, role: Role | None = None

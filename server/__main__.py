@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -14,10 +15,10 @@ import uvloop
 from pydantic import ValidationError
 
 from models.access import is_loopback
-from routing.fleet.contract import Deployment, Worker
-from routing.fleet.pool import EnginePool
-from routing.router import Router
-from routing.settings import read_settings
+from routing.opening import open_routing
+from routing.settings import PREFIX as ROUTING_PREFIX
+from routing.settings import RoutingSettings
+from routing.settings import read_settings as read_routing_settings
 from server.app import create_app
 from server.auth import AccessPolicy
 from server.engines import engine_builder, load_detectors
@@ -26,6 +27,8 @@ from server.gateway import Gateway
 from server.listener import Server, bind
 from server.logging import start_logging
 from server.metrics import Metrics
+from server.opinions import Opinions
+from server.routing_metrics import register
 from server.sessions import Sessions, session_config, session_options
 from server.settings import PREFIX, Settings, describe
 from server.traces import TraceFiles
@@ -33,6 +36,9 @@ from server.transports.websocket import WebSocketLimits
 from streaming.errors import EngineError
 
 _log = logging.getLogger("server")
+
+_OTHERS = (f"{PREFIX}HUB_", f"{PREFIX}WORKER_")
+"""What workers read, which may be started from here, and the hub that they load from."""
 
 _FAILED = 2
 """Exit status of a server that could not start."""
@@ -62,76 +68,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _serve(settings: Settings, metrics: Metrics) -> None:
     access = _access_policy(settings)
     with bind(settings.host, settings.port) as listener:
-        traces = _traces(settings, metrics)
-        gateway: Gateway | None = None
-        try:
-            gateway = _gateway(settings, metrics, traces)
-            await gateway.start()
-            app = create_app(
-                gateway,
-                access=access,
-                limits=WebSocketLimits(send_buffer=settings.send_buffer_bytes),
-                recording=traces is not None,
-            )
-            server = Server(
-                app, gateway, max_message_bytes=settings.max_message_bytes, drain_seconds=settings.drain_seconds
-            )
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                server = await _start(settings, metrics, access, held)
+            except EngineError as error:
+                raise StartupError(error.message) from None
             # When it is done, uvicorn raises the signals that stopped it once more: they have been obeyed.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: None)
             await server.serve([listener])
-        except EngineError as error:
-            raise StartupError(error.message) from None
-        finally:
-            if gateway is not None:
-                await gateway.close()
-            if traces is not None:
-                await asyncio.to_thread(traces.close)
 
 
-def _gateway(settings: Settings, metrics: Metrics, traces: TraceFiles | None) -> Gateway:
+async def _start(settings: Settings, metrics: Metrics, access: AccessPolicy, held: contextlib.AsyncExitStack) -> Server:
+    """A server that is ready to listen; what it holds is released by `held`."""
+    traces = _traces(settings, metrics)
+    if traces is not None:
+        held.push_async_callback(asyncio.to_thread, traces.close)
     detectors = load_detectors(settings)
-    pool = EnginePool(engine_builder(settings))
-    return Gateway(
-        router=Router(
-            fleet=_Listed(settings.engine, pool),
-            pool=pool,
-            rules=read_settings().rules(),
-            on_error=lambda code: metrics.engine_errors.labels(code).inc(),
-        ),
+    routing = await open_routing(
+        read_routing_settings(),
+        engines=settings.engine,
+        engine_key=settings.engine_key.get_secret_value(),
+        build=engine_builder(settings),
+        on_error=lambda code: metrics.engine_errors.labels(code).inc(),
+    )
+    opinions = Opinions(routing.database)
+    gateway = Gateway(
+        router=routing.router,
         detectors=detectors,
         new_session=Sessions(config=session_config(settings), options=session_options(settings), traces=traces),
         metrics=metrics,
         max_sessions=settings.max_sessions,
         first_event=settings.first_event_seconds,
+        on_turn=(opinions.on_turn,),
     )
-
-
-class _Listed:
-    """The workers of MUSE_ENGINE, started once."""
-
-    def __init__(self, addresses: Sequence[str], pool: EnginePool) -> None:
-        self._addresses = addresses
-        self._pool = pool
-        self._workers: tuple[Worker, ...] = ()
-
-    async def start(self) -> None:
-        infos = [(address, await self._pool.start(address)) for address in self._addresses]
-        self._workers = tuple(
-            Worker(id=address, address=address, key=info.model, state="ready", info=info) for address, info in infos
-        )
-
-    async def want(self, deployments: Sequence[Deployment]) -> None:
-        pass
-
-    def workers(self) -> tuple[Worker, ...]:
-        return self._workers
-
-    def changed(self, worker_id: str, *, lost: bool) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
+    held.push_async_callback(gateway.close)
+    held.push_async_callback(routing.close)  # first: nothing is decided any more when the workers are let go
+    await gateway.start()
+    await routing.control.start()
+    register(metrics.registry, routing.router, routing.control)
+    app = create_app(
+        gateway,
+        access=access,
+        routing=routing,
+        opinions=opinions,
+        limits=WebSocketLimits(send_buffer=settings.send_buffer_bytes),
+        recording=traces is not None,
+    )
+    return Server(app, gateway, max_message_bytes=settings.max_message_bytes, drain_seconds=settings.drain_seconds)
 
 
 def _read_settings(arguments: Sequence[str] | None) -> Settings:
@@ -163,9 +147,18 @@ def _access_policy(settings: Settings) -> AccessPolicy:
     if key is None:
         _log.warning("no %sAPI_KEY is set: whoever reaches this server may talk", PREFIX)
     for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+        if not _is_setting(name):
             _log.warning("%s is not a setting", name)
     return AccessPolicy(api_key=key, allowed_origins=frozenset(settings.allowed_origins), local=local)
+
+
+def _is_setting(name: str) -> bool:
+    """Whether a variable is nobody's mistake: not ours, or a setting of the server, the router or what they use."""
+    if not name.startswith(PREFIX) or name.startswith(_OTHERS):
+        return True
+    if name.startswith(ROUTING_PREFIX):
+        return name.removeprefix(ROUTING_PREFIX).lower() in RoutingSettings.model_fields
+    return name.removeprefix(PREFIX).lower() in Settings.model_fields
 
 
 def _traces(settings: Settings, metrics: Metrics) -> TraceFiles | None:

@@ -13,6 +13,8 @@ from models.access import AccessKey, Origins
 from models.catalogue import DetectorKind, check_engine
 from models.instructions import DEFAULT_INSTRUCTIONS
 from models.weights import DEFAULT_DIRECTORY
+from routing.settings import PREFIX as ROUTING_PREFIX
+from routing.settings import RoutingSettings
 
 PREFIX = "MUSE_"
 
@@ -95,21 +97,23 @@ class Settings(BaseSettings):
 
 
 def describe() -> str:
-    """Every setting, its default and its meaning, one a line."""
-    width = max(len(name) for name in Settings.model_fields) + len(PREFIX)
-    lines = (
-        f"  {PREFIX + name.upper():<{width}}  {field.description} ({_default(field)})"
-        for name, field in Settings.model_fields.items()
-    )
-    return "\n".join(lines)
+    """Every setting of the server and of the router, its default and its meaning, one a line."""
+    fields = [(PREFIX + name.upper(), field) for name, field in Settings.model_fields.items()]
+    fields += [(ROUTING_PREFIX + name.upper(), field) for name, field in RoutingSettings.model_fields.items()]
+    width = max(len(name) for name, _ in fields)
+    return "\n".join(f"  {name:<{width}}  {field.description} ({_default(field)})" for name, field in fields)
 
 
 def _default(field: FieldInfo) -> str:
     default = field.default
-    if default in (None, (), "", SecretStr("")):
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    if default in (None, (), ""):
         return "default: none"
     if isinstance(default, bool):
         return f"default: {int(default)}"
     if isinstance(default, tuple):
         return f"default: {','.join(map(str, default))}"
+    if isinstance(default, Path) and default.is_absolute():
+        return f"default: {default.name}, which comes with Muse"
     return f"default: {default}"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -80,7 +80,7 @@ class Store:
         self.down = False
         self.states: dict[str, tuple[str, int]] = {}
 
-    async def scoreboard(self, *, now: float) -> Scoreboard:
+    async def scoreboard(self, *, now: float, validators: Collection[str] | None = None) -> Scoreboard:
         self._ask()
         return Scoreboard()
 
@@ -118,6 +118,7 @@ class World:
             source=self.source,
             scores=self.store,
             states=self.store,
+            heard=lambda snapshot: [validator.hotkey for validator in snapshot.validators] if snapshot else [],
             most_workers=1,
             interval=0.01,
             now=lambda: self.time,
