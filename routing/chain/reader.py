@@ -50,7 +50,7 @@ class ChainReader:
         """
         subnet = await self.fetch()
         with self.failures_named():
-            return self.judge(subnet, now=now)
+            return await asyncio.to_thread(self.judge, subnet, now=now)
 
     async def fetch(self) -> Subnet | None:
         """What the subnet holds at the newest block, whosever it is; None where there is no such subnet.
@@ -90,12 +90,13 @@ class ChainReader:
         metagraph = graph.result()
         if metagraph is None:
             return None
+        records = await asyncio.to_thread(read_records, committed.result(), revealed.result())  # there may be thousands
         return Subnet(
             name=metagraph.name,
             block=metagraph.block,
             time=time.result().timestamp(),
             neurons=tuple(_neuron(neuron) for neuron in metagraph.neurons),
-            records=read_records(committed.result(), revealed.result()),
+            records=records,
         )
 
     def _describe(self, error: Exception) -> str:

@@ -126,14 +126,14 @@ def test_another_miners_hash_under_a_name_of_ones_own_is_wrong() -> None:
     assert refused.value.code == "wrong_hash"
 
 
-WORDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._]{0,14}[A-Za-z0-9]", fullmatch=True).filter(
-    lambda word: ".." not in word
+NAMES = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._]{0,14}[A-Za-z0-9])?", fullmatch=True).filter(
+    lambda name: ".." not in name
 )
+WORDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,7}", fullmatch=True).filter(lambda word: word != "None")
 HEX = st.text("0123456789abcdef", min_size=40, max_size=40)
-COMPETITIONS = st.none() | WORDS.filter(lambda word: word != "None")
 
 
-@given(WORDS, WORDS, WORDS.filter(lambda word: word != "None"), HEX, COMPETITIONS)
+@given(NAMES, NAMES, WORDS, HEX, st.none() | WORDS)
 def test_format_and_parse_are_each_others_inverse(
     namespace: str, name: str, epoch: str, commit: str, competition: str | None
 ) -> None:
@@ -174,6 +174,14 @@ def test_a_good_commitment_with_one_character_changed_names_another_model_or_is_
     start = text.index(COMMIT)
     assert start <= at < start + len(COMMIT)  # the hash covers all but the commit
     assert read.commit != COMMIT
+
+
+def test_128_bytes_and_not_one_more() -> None:
+    longest = {"namespace": "n" * 18, "name": "m" * 19, "epoch": "e" * 16}
+    by_length = {len(text): text for text in (written(**longest, competition="c" * size) for size in range(1, 17))}
+    assert format_commitment(parse(by_length[128])) == by_length[128]
+    with pytest.raises(CommitmentError, match="longer than 128 bytes"):
+        parse(by_length[129])
 
 
 @pytest.mark.parametrize("model", ["moshi", "a/b/c", "omega/", "/moshi", "omega/moshi:a"])
