@@ -14,6 +14,7 @@ from streaming.errors import EngineError
 
 if TYPE_CHECKING:
     from routing.chain.connection import OpenSubstrate
+    from routing.chain.reader import ChainReader
 
 
 def open_source(settings: RoutingSettings, *, open_substrate: OpenSubstrate | None = None) -> SnapshotSource:
@@ -42,16 +43,14 @@ async def read_once(
         await source.close()
 
 
-def _chain_source(settings: RoutingSettings, open_substrate: OpenSubstrate | None) -> SnapshotSource:
-    if find_spec("bittensor") is None:
-        raise EngineError(f"{PREFIX}SOURCE is chain, and bittensor is not installed: pip install 'muse-voice[chain]'")
+def open_reader(settings: RoutingSettings, *, open_substrate: OpenSubstrate | None = None) -> ChainReader:
+    """What reads the chain that the settings name. Raises EngineError for a network that is not known."""
     from routing.chain.assembly import Selection
     from routing.chain.connection import substrate_for
     from routing.chain.reader import ChainReader
-    from routing.chain.source import ChainSource, Origin
 
     try:
-        reader = ChainReader(
+        return ChainReader(
             network=settings.network,
             netuid=settings.netuid,
             open_substrate=open_substrate or substrate_for(settings.network),
@@ -62,6 +61,14 @@ def _chain_source(settings: RoutingSettings, open_substrate: OpenSubstrate | Non
         )
     except ValueError as error:
         raise EngineError(f"{PREFIX}NETWORK: {error}", code="invalid_value") from None
+
+
+def _chain_source(settings: RoutingSettings, open_substrate: OpenSubstrate | None) -> SnapshotSource:
+    if find_spec("bittensor") is None:
+        raise EngineError(f"{PREFIX}SOURCE is chain, and bittensor is not installed: pip install 'muse-voice[chain]'")
+    from routing.chain.source import ChainSource, Origin
+
+    reader = open_reader(settings, open_substrate=open_substrate)
     return ChainSource(
         reader,
         Origin(network=reader.place, netuid=settings.netuid, competition=settings.competition),
