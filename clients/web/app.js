@@ -144,7 +144,7 @@ class App {
     const problem = error instanceof Problem ? error : problems.unknown();
     this.#stop();
     this.#dispatch("fail");
-    this.#problem.show(problem);
+    this.#problem.show(problem, { advice: adviceOf(problem) });
   }
 
   /** @returns {import("./call.js").CallListener} */
@@ -166,7 +166,7 @@ class App {
       await this.#call?.useMicrophone(deviceId);
       this.#showState();
     } catch (error) {
-      this.#notice(error instanceof Problem ? `${error.message}. ${error.advice}` : problems.unknown().message);
+      this.#notice(error instanceof Problem ? `${error.message}. ${adviceOf(error)}` : problems.unknown().message);
     }
   }
 
@@ -269,6 +269,11 @@ class App {
       element("notice").hidden = true;
     }, NOTICE_MS);
   }
+}
+
+/** @param {Problem} problem @returns {string} */
+function adviceOf({ advice, hearing }) {
+  return hearing ? `${advice} You can still type below and listen.` : advice;
 }
 
 new App().run();

@@ -33,7 +33,7 @@ function short(version) {
 export function sourceItems({ source, network, netuid, competition, block, age_seconds: age, stale }) {
   const chain = source === "chain";
   const items = [
-    make("b", {}, chain ? `Chain ${network}` : "Snapshot file"),
+    source && make("b", {}, chain ? `Chain ${network}` : "Snapshot file"),
     chain && `netuid ${netuid}`,
     competition && `competition ${competition}`,
     chain && `block ${whole(block)}`,

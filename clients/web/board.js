@@ -54,10 +54,10 @@ const FACTS = [
     value: ({ feedback }) => feedback?.mean,
   }),
   fact("incentive", "Incentive", "Miner", "share", "Its share of what the subnet's miners earn, from the chain.", {
-    read: ({ incentive }) => incentive,
+    read: ({ hotkey, incentive }) => (hotkey ? incentive : null),
   }),
   fact("emission", "Emission", "Miner", "number", "Alpha tokens an epoch, from the chain.", {
-    read: ({ emission }) => emission,
+    read: ({ hotkey, emission }) => (hotkey ? emission : null),
   }),
   fact("streak", "Streak", "Miner", "streak", "Scorings in a row above the baseline; below it where negative.", {
     read: ({ miner }) => miner?.streak,

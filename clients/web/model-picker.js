@@ -75,6 +75,6 @@ function describe({ muse }) {
   if (!muse) {
     return "";
   }
-  const mode = muse.mode === "duplex" ? "duplex: listens while it talks" : "turn-based";
+  const mode = muse.mode === "duplex" ? "duplex" : "turn-based";
   return [STATUSES[muse.status]?.label ?? muse.status, mode, muse.languages?.join(", ")].filter(Boolean).join(" · ");
 }

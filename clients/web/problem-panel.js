@@ -29,9 +29,10 @@ export class ProblemPanel {
     return new ProblemPanel({ panel, title, advice, form: element("key-form"), key: element("key"), retry: element("retry") }, onRetry);
   }
 
-  /** @param {import("./problems.js").Problem} problem @param {{focus?: boolean}} [options] */
-  show({ message, advice, needsKey }, { focus = true } = {}) {
+  /** @param {import("./problems.js").Problem} problem @param {{focus?: boolean, advice?: string}} [options] */
+  show(problem, { focus = true, advice = problem.advice } = {}) {
     const { panel, title, advice: advised, form, key, retry } = this.#elements;
+    const { message, needsKey } = problem;
     panel.hidden = false;
     title.textContent = message;
     advised.textContent = advice;

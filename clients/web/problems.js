@@ -4,17 +4,18 @@ export class Problem extends Error {
   /**
    * @param {string} title what happened
    * @param {string} advice what to do about it
-   * @param {{needsKey?: boolean}} [options]
+   * @param {{needsKey?: boolean, hearing?: boolean}} [options] `hearing`: only the user's voice is affected
    */
-  constructor(title, advice, { needsKey = false } = {}) {
+  constructor(title, advice, { needsKey = false, hearing = false } = {}) {
     super(title);
     this.name = "Problem";
     this.advice = advice;
     this.needsKey = needsKey;
+    this.hearing = hearing;
   }
 }
 
-const OR_TYPE = "You can still type below and listen.";
+const HEARING = Object.freeze({ hearing: true });
 
 export const problems = Object.freeze({
   insecure: () =>
@@ -25,11 +26,11 @@ export const problems = Object.freeze({
   unsupported: () =>
     new Problem("This browser cannot play live audio", "It lacks AudioWorklet. Try a current browser."),
   microphoneDenied: () =>
-    new Problem("The microphone is blocked", `Allow it in the browser's address bar, then try again. ${OR_TYPE}`),
-  microphoneMissing: () => new Problem("No microphone found", `Connect one, then try again. ${OR_TYPE}`),
+    new Problem("The microphone is blocked", "Allow it in the browser's address bar, then try again.", HEARING),
+  microphoneMissing: () => new Problem("No microphone found", "Connect one, then try again.", HEARING),
   microphoneTaken: () =>
-    new Problem("The microphone is in use", `Another program may hold it. Close that, then try again. ${OR_TYPE}`),
-  microphoneLost: () => new Problem("The microphone was disconnected", `Connect it, then try again. ${OR_TYPE}`),
+    new Problem("The microphone is in use", "Another program may hold it. Close that, then try again.", HEARING),
+  microphoneLost: () => new Problem("The microphone was disconnected", "Connect it, then try again.", HEARING),
   /** @param {number | null} seconds */
   busy: (seconds) =>
     new Problem("Muse is busy", `All lines are taken. Try again in ${seconds ? `${seconds} seconds` : "a moment"}.`),
@@ -37,6 +38,11 @@ export const problems = Object.freeze({
   unreachable: () => new Problem("Muse cannot be reached", "Check that the server is running, then try again."),
   lost: () => new Problem("The connection was lost", "Check your network, then try again."),
   refused: () => new Problem("The server ended the call", "It may have reached a limit. Try again."),
+  tooFewModels: () =>
+    new Problem(
+      "A duel needs two models",
+      "Only one can answer here now. There can be duels once the leaderboard has a second one on a worker.",
+    ),
   /** @param {string} model */
   modelGone: (model) => new Problem(`${model} is not available now`, "Choose another model, or Auto, then try again."),
   key: () =>

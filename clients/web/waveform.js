@@ -3,13 +3,12 @@
  * With reduced motion nothing scrolls: two meters show the levels, four times a second.
  */
 
+import { loudness } from "./level-meter.js";
+
 const COLUMN_PX = 5;
 const BAR_PX = 3;
 const COLUMN_MS = 50;
 const METER_MS = 250;
-/** A voice at this peak fills its half; quieter ones are raised, as ears do. */
-const FULL_SCALE = 0.8;
-const LOUDNESS = 0.7;
 
 /**
  * @typedef {{user?: AnalyserNode, muse?: AnalyserNode}} Analysers
@@ -79,8 +78,7 @@ export class Waveform {
     }
     const samples = this.#samples.subarray(0, analyser.fftSize);
     analyser.getFloatTimeDomainData(samples);
-    const peak = samples.reduce((loudest, sample) => Math.max(loudest, Math.abs(sample)), 0);
-    return Math.min(1, (peak / FULL_SCALE) ** LOUDNESS);
+    return loudness(samples);
   }
 
   get #capacity() {

@@ -11,20 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from routing.scores.metrics import METRICS as KNOWN
+
 Json = dict[str, Any]
 
 BLOCK = 5_213_402
 DAY = 86_400.0
 TREND_POINTS = 32
 
-METRICS: tuple[Json, ...] = (
-    {"id": "total", "title": "Score", "unit": "", "better": "higher", "about": "The profile's total, 0 to 1."},
-    {"id": "pesq", "title": "PESQ", "unit": "", "better": "higher", "about": "How clean the speech sounds."},
-    {"id": "wer", "title": "Words", "unit": "", "better": "higher", "about": "1 minus the rate of wrong words."},
-    {"id": "mimi", "title": "Codes", "unit": "", "better": "higher", "about": "Codec tokens that agree."},
-    {"id": "spoof", "title": "Speaker", "unit": "", "better": "higher", "about": "Whether it is the same speaker."},
-    {"id": "pause", "title": "Pauses", "unit": "", "better": "higher", "about": "Waits while the user only pauses."},
-    {"id": "turn_latency", "title": "Turn taking", "unit": "ms", "better": "lower", "about": "Until it takes its turn."},
+METRICS: tuple[Json, ...] = tuple(
+    {"id": one.id, "title": one.title, "unit": one.unit, "better": one.better, "about": one.about}
+    for one in (KNOWN[name] for name in ("total", "mimi", "wer", "pesq", "spoof", "pause_tor", "turn_latency"))
 )
 VALIDATORS: tuple[tuple[str, float, float], ...] = (
     ("opentensor", 412_000.0, 1.0),
@@ -40,7 +37,7 @@ BASE: Mapping[str, float] = {
     "wer": 0.16,
     "mimi": -0.27,
     "spoof": 0.05,
-    "pause": 0.1,
+    "pause_tor": -0.45,
 }
 SPREAD = 0.022
 

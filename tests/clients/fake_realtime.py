@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -167,7 +167,9 @@ class _Conversation:
         self.websocket = websocket
         self.loop = asyncio.get_running_loop()
         self._fake = fake
-        self._turns = cycle(fake.script.turns)
+        model = websocket.query_params.get("model", "")
+        self._blind = model.startswith("duel:")
+        self._turns = islice(cycle(fake.script.turns), int(model.endswith("B")), None)
         self._number = 0
         self._loud = 0.0
         self._quiet = 0.0
@@ -175,7 +177,6 @@ class _Conversation:
         self._overlap: str | None = None
         self._reply: asyncio.Task[None] | None = None
         self._response_id = ""
-        self._blind = websocket.query_params.get("model", "").startswith("duel:")
 
     async def run(self) -> None:
         metadata = {} if self._blind else dict(self._fake.routing.metadata)
