@@ -118,7 +118,7 @@ class _Series:
         self._all.add(at, value)
         if failed:
             self._failures.add(at, value)
-        else:
+        elif self._failures.samples:
             self._failures = MovingAverage(self._rules.half_life)
 
     @property
