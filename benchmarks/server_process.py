@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,14 +40,17 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(engine: str, settings: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
+def running_server(
+    engine: str, settings: Mapping[str, str] | None = None, *, module: Sequence[str] = ("server",)
+) -> Iterator[RunningServer]:
     """`python -m server` on a free port, with these `MUSE_*` settings and no others; stopped on the way out.
 
-    Raises RuntimeError with what the server said, where it does not get ready.
+    `module` is run in its place, with what comes after its name before the server's own options. Raises RuntimeError
+    with what the server said, where it does not get ready.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MUSE_")}
     environment |= {"MUSE_LOG_JSON": "1", **(settings or {})}
-    command = [sys.executable, "-m", "server", "--engine", engine, "--port", "0"]
+    command = [sys.executable, "-m", *module, "--engine", engine, "--port", "0"]
     began = time.monotonic()
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
         if process.stderr is None:
