@@ -74,7 +74,8 @@ class LiveStats:
 
     `gap`: from the end of the user's speech to the reply's first frame. `misses`: share of frames (80 ms) that came
     back late. `errors`: share of sessions that the engine failed. `turns`, `frames` and `sessions` are what these rest
-    on; `total_turns` counts all since this process began, and never falls while it runs.
+    on; `total_turns` counts all since this process began, and never falls while it runs; of a duplex engine's frames so
+    many count for a turn (`live.FRAMES_A_TURN`).
     """
 
     turns: int = 0

@@ -10,6 +10,9 @@ from routing.policy.contract import LiveStats, LiveTable
 MOST_VERSIONS = 256
 """Versions that are remembered; the one of which nothing was heard for longest goes first."""
 
+FRAMES_A_TURN = 125
+"""Frames of a duplex engine, 10 s of them, that count for a turn: such a model may speak on without taking any."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
@@ -40,7 +43,9 @@ class LiveTimings:
 
     def frames(self, key: str, count: int, late: int, *, now: float) -> None:
         """Of `count` frames that an engine sent, `late` missed their tick."""
-        self._version(key).frames.add(count, late, now=now, window=self._window)
+        version = self._version(key)
+        version.frames.add(count, late, now=now, window=self._window)
+        version.total_frames += count
 
     def session(self, key: str, *, failed: bool, now: float) -> None:
         """A session ended, or could not begin; `failed`: the engine failed it."""
@@ -91,6 +96,7 @@ class _Version:
     frames: _Slices = field(default_factory=_Slices)
     sessions: _Slices = field(default_factory=_Slices)
     total_turns: int = 0
+    total_frames: int = 0
 
     def stats(self, before: float) -> LiveStats:
         while self.turns and self.turns[0][0] < before:
@@ -106,7 +112,7 @@ class _Version:
             misses=self.frames.share(),
             sessions=self.sessions.count,
             errors=self.sessions.share(),
-            total_turns=self.total_turns,
+            total_turns=max(self.total_turns, self.total_frames // FRAMES_A_TURN),
         )
 
 
