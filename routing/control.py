@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -173,10 +173,7 @@ class Control:
         if stored is None or stored[1] == self._revision:
             return False
         value, self._revision = stored
-        try:
-            theirs: Rollout = decode(Rollout, value, path="rollout", strict=False)
-        except PeerError as error:
-            raise EngineError(f"what is stored cannot be read: {error.message}") from None
+        theirs = read_rollout(value)
         # Turns are counted by each process for itself, from the beginning of the step.
         turns = self._router.timings().get(theirs.candidate or "", LiveStats()).total_turns
         before, self._shared = self._router.rollout, replace(theirs, turns_at=turns)
@@ -225,3 +222,12 @@ class Control:
             if self.troubles.open.get(what) != problem:
                 _log.exception("a defect while %s", what)
         self.troubles.note(what, problem)
+
+
+def read_rollout(value: Mapping[str, Any]) -> Rollout:
+    """The rollout that was shared as this. Raises EngineError where it is none."""
+    try:
+        rollout: Rollout = decode(Rollout, value, path="rollout", strict=False)
+    except PeerError as error:
+        raise EngineError(f"what is stored cannot be read: {error.message}") from None
+    return rollout

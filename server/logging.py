@@ -18,6 +18,7 @@ from typing import TextIO
 
 _CAPACITY = 10_000
 _REQUEST_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "websockets", "httpx", "httpcore")
+_TALKATIVE = ("alembic", "bittensor", "ray")
 
 
 class JsonFormatter(logging.Formatter):
@@ -78,7 +79,7 @@ def start_logging(
     root = logging.getLogger()
     root.handlers[:] = [DroppingQueueHandler(records, on_drop)]
     root.setLevel(level.upper())
-    for name in _REQUEST_LOGGERS:
+    for name in (*_REQUEST_LOGGERS, *_TALKATIVE):
         logging.getLogger(name).setLevel(logging.WARNING)
     listener.start()
     return listener
