@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 _KEY = "MUSE_WORKER_KEY"
 _FOR_WORKERS = ("MUSE_WORKER_", "MUSE_HUB_")
+"""The settings that a worker reads itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

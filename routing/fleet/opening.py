@@ -43,7 +43,7 @@ def _launcher(settings: RoutingSettings, command: WorkerCommand, key: str) -> La
         return LocalLauncher(command, key=key)
 
     from routing.fleet.ray import RayLauncher
+    from routing.fleet.ray_cluster import RayOptions
 
-    return RayLauncher(
-        command, key=key, address=settings.ray_address, gpus=settings.worker_gpus, cpus=settings.worker_cpus
-    )
+    options = RayOptions(address=settings.ray_address, gpus=settings.worker_gpus, cpus=settings.worker_cpus, key=key)
+    return RayLauncher(command, options)

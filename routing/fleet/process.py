@@ -39,8 +39,12 @@ class WorkerProcess:
     It is killed when this process is gone, however that goes.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, output: asyncio.StreamReader, pipe: asyncio.ReadTransport
+    ) -> None:
         self._process = process
+        self._output = output
+        self._pipe = pipe
         self._fault = ""  # the last that it complained of
         self._ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._reader = asyncio.create_task(self._follow())
@@ -48,16 +52,27 @@ class WorkerProcess:
     @classmethod
     async def spawn(cls, line: Sequence[str], environment: Mapping[str, str]) -> WorkerProcess:
         """Start the worker's command. Raises OSError where no process can be started."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", _TIED, str(os.getpid())),
-            *line,
-            cwd=ROOT,
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+        # A pipe of ours, since asyncio takes a process to be there until all who have inherited its pipes are gone.
+        ours, its = os.pipe()
+        output = asyncio.StreamReader()
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), os.fdopen(ours, "rb", buffering=0)
         )
-        return cls(process)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *tied(line),
+                cwd=ROOT,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=its,
+            )
+        except BaseException:
+            pipe.close()
+            raise
+        finally:
+            os.close(its)
+        return cls(process, output, pipe)
 
     @property
     def pid(self) -> int:
@@ -76,7 +91,7 @@ class WorkerProcess:
     async def gone(self) -> Exit:
         """See `Running.gone`."""
         status = await self._process.wait()
-        await asyncio.wait((self._reader,), timeout=_LAST_WORDS_SECONDS)
+        await self._last_words()
         refused = status == _REFUSED and not self._ready.done()
         return Exit(problem=self._fault or _explain(status), refused=refused)
 
@@ -87,8 +102,12 @@ class WorkerProcess:
         await asyncio.wait((gone,), timeout=patience)
         self._signal(signal.SIGKILL)
         await gone
+        await self._last_words()
+
+    async def _last_words(self) -> None:
         await asyncio.wait((self._reader,), timeout=_LAST_WORDS_SECONDS)
-        self._reader.cancel()
+        self._pipe.close()
+        await asyncio.wait((self._reader,))
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:
@@ -105,16 +124,19 @@ class WorkerProcess:
 
     async def _lines(self) -> AsyncIterator[str]:
         """What it writes, until it is gone; a line longer than can be is cut."""
-        stream = self._process.stderr
-        assert stream is not None  # noqa: S101  (it was asked for)
         rest = b""
-        while data := await stream.read(_MOST_LINE):
+        while data := await self._output.read(_MOST_LINE):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 yield _printable(line)
             rest = rest[:_MOST_LINE]
         if rest:
             yield _printable(rest)
+
+
+def tied(line: Sequence[str]) -> list[str]:
+    """The command, killed when this process is gone, however that goes. See `routing.fleet.tied`."""
+    return [sys.executable, "-I", "-S", _TIED, str(os.getpid()), *line]
 
 
 def _printable(line: bytes) -> str:

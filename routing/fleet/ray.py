@@ -1,194 +1,197 @@
-"""Workers on the nodes of a Ray cluster. Ray places them and tells when a node dies; no audio passes through it.
+"""Workers on Ray, which places them and tells when a node dies; no audio passes through it.
 
-Each worker has an actor, which starts the same process as `routing.fleet.local` does, beside itself on the node that it
-was placed on. The gateway that has launched a worker keeps it: when the actor, the process or the node is gone, it
-launches another, wherever there is a place then; and when the gateway is gone, its actors and their processes are too.
-Nodes need the checkout, and the workers' environment, where the gateway has them.
+Ray has a process of its own beside the gateway's (`routing.fleet.ray_driver`): it shares nothing with conversations,
+and where it loses its cluster and is ended, another is started. A worker is kept by the gateway that launched it: when
+the actor, the process or the node is gone it launches another, wherever there is a place then; and when the gateway is
+gone, its driver, actors and workers are too. Nodes need the checkout, and the workers' environment, where the gateway
+has them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import logging
+import itertools
+import json
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
-from routing.fleet.command import WorkerCommand, environment
+from routing.fleet.command import ROOT, WorkerCommand, environment
 from routing.fleet.contract import Deployment
 from routing.fleet.launcher import Exit
-from routing.fleet.process import WorkerProcess
+from routing.fleet.process import tied
+from routing.fleet.ray_cluster import RayOptions
+from routing.fleet.ray_driver import MOST_LINE
 from streaming.errors import EngineError
 
-T = TypeVar("T")
+_START_SECONDS = 90.0
+_REPLY_SECONDS = 10.0
+"""What the driver may take to answer, beyond what it was asked to wait."""
 
-_PLACE_SECONDS = 60.0
-"""What it may take until the cluster has a place for a worker."""
-
-_REPLY_SECONDS = 5.0
-"""What an actor may take to answer, beyond what it was asked to wait."""
-
-_STORE_BYTES = 80 * 2**20  # about the least that Ray takes: nothing large is stored
+_GONE = Exit(problem="the process that speaks to Ray has gone")
 
 
 class RayLauncher:
-    """See `routing.fleet.launcher.Launcher`.
+    """See `routing.fleet.launcher.Launcher`."""
 
-    `address` is the cluster, of which this machine is a node; None is one of this machine alone, made and ended here,
-    whose workers listen on loopback. Others listen on their node's address and want `key`. A cluster that this process
-    is connected to already is used, and left as it is. `gpus` and `cpus` are what Ray sets aside for each worker.
-    """
-
-    def __init__(
-        self, command: WorkerCommand, *, key: str = "", address: str | None = None, gpus: float = 1, cpus: float = 1
-    ) -> None:
+    def __init__(self, command: WorkerCommand, options: RayOptions) -> None:
         self._command = command
-        self._key = key
-        self._address = address
-        self._resources = {"num_gpus": gpus, "num_cpus": cpus}
-        self._connected = False
-        # One thread for as long as the fleet is there: what Ray starts for a local cluster goes with the thread.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray")
+        self._options = options
+        self._driver: _Driver | None = None
+        self._starting = asyncio.Lock()
 
     async def start(self) -> None:
         """See `Launcher.start`."""
-        if self._address is None:
+        if self._options.address is None:
             self._command.check()
-        elif not self._key:
+        elif not self._options.key:
             message = "MUSE_ENGINE_KEY: workers on the nodes of a cluster need a key, or anyone could talk to them"
             raise EngineError(message, code="invalid_value")
-        try:
-            await self._call(self._connect)
-        except ModuleNotFoundError as error:
-            message = f"MUSE_ROUTING_FLEET=ray needs {error.name}: pip install 'muse-voice[ray]'"
-            raise EngineError(message, code="invalid_value") from None
-        except (OSError, RuntimeError, ValueError) as error:
-            raise EngineError(f"MUSE_ROUTING_RAY_ADDRESS: Ray cannot be reached: {_first_line(error)}") from None
+        await self._there()
 
-    async def launch(self, deployment: Deployment) -> RayWorker:
+    async def launch(self, deployment: Deployment) -> RemoteWorker:
         """See `Launcher.launch`."""
-        line = self._command.line(deployment, listen="{host}:0")
-        actor = await self._call(self._place)
-        return RayWorker(actor, line, key=self._key, loopback=self._address is None, call=self._call)
+        return (await self._there()).launch(deployment)
 
     async def close(self) -> None:
         """See `Launcher.close`."""
-        if self._connected:
-            await self._call(_disconnect)
-        self._thread.shutdown(wait=False)
+        if self._driver is not None:
+            await self._driver.close()
 
-    async def _call(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    def _connect(self) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        ray = _ray()
-        if ray.is_initialized():
-            return
-        new = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if self._address is None else {}
-        ray.init(address=self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **new)
-        self._connected = True
-
-    def _place(self) -> Any:
-        return _ray().remote(**self._resources)(WorkerActor).remote()
+    async def _there(self) -> _Driver:
+        async with self._starting:
+            if self._driver is None or self._driver.gone:
+                if self._driver is not None:
+                    await self._driver.close()
+                self._driver = await _Driver.spawn(self._command, self._options)
+            return self._driver
 
 
-class RayWorker:
-    """See `routing.fleet.launcher.Running`: an actor, and the process that it is asked to start.
+class RemoteWorker:
+    """See `routing.fleet.launcher.Running`: one that the driver runs."""
 
-    `line` is the worker's command, with `{host}` where its node's address belongs.
-    """
-
-    def __init__(
-        self, actor: Any, line: Sequence[str], *, key: str, loopback: bool, call: Callable[[Callable[[], None]], Any]
-    ) -> None:
-        self._actor = actor
-        self._line = line
-        self._key = key
-        self._loopback = loopback
-        self._call = call
+    def __init__(self, number: int, driver: _Driver) -> None:
+        loop = asyncio.get_running_loop()
+        self._number = number
+        self._driver = driver
+        self._ready: asyncio.Future[str | Exit] = loop.create_future()
+        self._gone: asyncio.Future[Exit] = loop.create_future()
+        self._stopped = asyncio.Event()
 
     async def ready(self) -> str | Exit:
         """See `Running.ready`."""
-        try:
-            async with asyncio.timeout(_PLACE_SECONDS):
-                await _answer(self._actor.start.remote(self._line, self._key, loopback=self._loopback))
-            ready: str | Exit = await _answer(self._actor.ready.remote())
-        except TimeoutError:
-            return Exit(problem="no node of the cluster has a place for it")
-        except _ray().exceptions.RayError as error:
-            return Exit(problem=f"Ray: {_first_line(error)}")
-        return ready
+        return await asyncio.shield(self._ready)
 
     async def gone(self) -> Exit:
         """See `Running.gone`."""
-        try:
-            gone: Exit = await _answer(self._actor.gone.remote())
-        except _ray().exceptions.RayError as error:
-            return Exit(problem=f"Ray: {_first_line(error)}")
-        return gone
-
-    async def stop(self, patience: float) -> None:
-        """See `Running.stop`; of an actor that does not answer, and of its process, Ray disposes."""
-        with contextlib.suppress(TimeoutError, _ray().exceptions.RayError):
-            async with asyncio.timeout(patience + _REPLY_SECONDS):
-                await _answer(self._actor.stop.remote(patience))
-        await self._call(lambda: _kill(self._actor))
-
-
-class WorkerActor:
-    """What runs on the node. Its process is killed with it, however it goes."""
-
-    def __init__(self) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the worker says, into Ray's logs
-        self._process: WorkerProcess | None = None
-
-    async def start(self, line: Sequence[str], key: str, *, loopback: bool) -> None:
-        """Start the worker; `loopback`: nobody beyond this machine is to reach it."""
-        host: str = "127.0.0.1" if loopback else _ray().util.get_node_ip_address()
-        host = f"[{host}]" if ":" in host else host
-        line = [word.replace("--listen={host}:", f"--listen={host}:") for word in line]
-        self._process = await WorkerProcess.spawn(line, environment(os.environ, key))
-
-    async def ready(self) -> str | Exit:
-        """See `Running.ready`."""
-        return await self._started.ready()
-
-    async def gone(self) -> Exit:
-        """See `Running.gone`."""
-        return await self._started.gone()
+        return await asyncio.shield(self._gone)
 
     async def stop(self, patience: float) -> None:
         """See `Running.stop`."""
-        if self._process is not None:
-            await self._process.stop(patience)
+        self._driver.send({"stop": self._number, "patience": patience})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience + _REPLY_SECONDS):
+                await self._stopped.wait()
+        self._driver.forget(self._number)
+
+    def told(self, message: Mapping[str, Any]) -> None:
+        """What the driver says of it."""
+        if "ready" in message and not self._ready.done():
+            self._ready.set_result(str(message["ready"]))
+        elif "gone" in message:
+            self.went(Exit(**message["gone"]))
+        elif "stopped" in message:
+            self._stopped.set()
+
+    def went(self, how: Exit) -> None:
+        """It is gone."""
+        for future in (self._ready, self._gone):
+            if not future.done():
+                future.set_result(how)
+
+
+class _Driver:
+    """The driver's process, from the gateway's side."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._workers: dict[int, RemoteWorker] = {}
+        self._numbers = itertools.count(1)
+        self._reader: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def spawn(cls, command: WorkerCommand, options: RayOptions) -> _Driver:
+        """A driver that is connected. Raises EngineError where it cannot be."""
+        process = await asyncio.create_subprocess_exec(
+            *tied([sys.executable, "-m", "routing.fleet.ray_driver"]),
+            cwd=ROOT,
+            env=environment(os.environ, "") | {"RAY_USAGE_STATS_ENABLED": "0"},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=MOST_LINE,
+        )
+        driver = cls(process)
+        driver.send({"python": str(command.python), "options": command.options, "ray": asdict(options)})
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                answer = json.loads(await driver._out.readline() or '{"started": "its process has gone"}')
+        except TimeoutError:
+            answer = {"started": "MUSE_ROUTING_RAY_ADDRESS: Ray does not answer"}
+        except BaseException:
+            await driver.close()
+            raise
+        if answer["started"] is not None:
+            await driver.close()
+            raise EngineError(answer["started"], code="invalid_value")
+        driver._reader = asyncio.create_task(driver._read())
+        return driver
 
     @property
-    def _started(self) -> WorkerProcess:
-        if self._process is None:
-            raise RuntimeError("the worker has not been started")
-        return self._process
+    def gone(self) -> bool:
+        """Whether it has ended."""
+        return self._reader is None or self._reader.done()
 
+    def launch(self, deployment: Deployment) -> RemoteWorker:
+        """Have it launch a worker."""
+        number = next(self._numbers)
+        worker = self._workers[number] = RemoteWorker(number, self)
+        self.send({"launch": number, "deployment": asdict(deployment)})
+        return worker
 
-def _ray() -> Any:
-    return importlib.import_module("ray")
+    def forget(self, number: int) -> None:
+        """A worker is gone."""
+        self._workers.pop(number, None)
 
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Ask it for something."""
+        assert self._process.stdin is not None  # noqa: S101  (it was asked for)
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
-async def _answer(reference: Any) -> Any:
-    return await asyncio.wrap_future(reference.future())
+    async def close(self) -> None:
+        """End it, and what is left of its workers; returns when it is gone."""
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.close()
+        ended = asyncio.create_task(self._process.wait())
+        await asyncio.wait((ended,), timeout=_REPLY_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await ended
+        if self._reader is not None:
+            await self._reader
 
+    @property
+    def _out(self) -> asyncio.StreamReader:
+        assert self._process.stdout is not None  # noqa: S101
+        return self._process.stdout
 
-def _kill(actor: Any) -> None:
-    if _ray().is_initialized():
-        _ray().kill(actor)
-
-
-def _disconnect() -> None:
-    _ray().shutdown()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    async def _read(self) -> None:
+        while line := await self._out.readline():
+            message = json.loads(line)
+            if (worker := self._workers.get(message["worker"])) is not None:
+                worker.told(message)
+        for worker in list(self._workers.values()):
+            worker.went(_GONE)
+            worker.told({"stopped": True})
