@@ -57,16 +57,16 @@ class Facts:
 def view(facts: Facts) -> BoardView:
     """The leaderboard as the facts have it."""
     snapshot, workers = facts.state.snapshot, _by_key(facts.workers)
-    ranked = [one for one in facts.ranking if one.rank is not None]
+    shown = [one for one in facts.ranking if _is_shown(one)]
     given = badges(
-        ranked,
+        shown,
         live=facts.live,
         rules=facts.rules,
         block=snapshot.block if snapshot else None,
         feedback={key: (summary.mean, summary.ratings) for key, summary in facts.feedback.items()},
         ratings={key: (rating.low, rating.high) for key, rating in facts.ratings.items()},
     )
-    models = tuple(_model(one, facts, workers.get(one.key, ()), given.get(one.key, ())) for one in ranked)
+    models = tuple(_model(one, facts, workers.get(one.key, ()), given.get(one.key, ())) for one in shown)
     return BoardView(
         source=snapshot.source if snapshot else None,
         network=snapshot.network if snapshot else None,
@@ -77,7 +77,7 @@ def view(facts: Facts) -> BoardView:
         age_seconds=facts.state.age,
         stale=facts.state.stale,
         problem=_problem(facts.state, models),
-        metrics=_metrics({name for one in ranked for name in one.scores.metrics}),
+        metrics=_metrics({name for one in shown for name in one.scores.metrics}),
         models=models,
         excluded=tuple(_excluded(facts)),
         validators=tuple(_validators(facts)),
@@ -155,10 +155,17 @@ def status_of(key: str, *, rollout: Rollout, workers: Iterable[Worker], serving:
     return found
 
 
+def _is_shown(ranked: Ranked) -> bool:
+    """Whether it is among the models, and not merely excluded: one that fails still has its figures."""
+    return ranked.excluded is None or ranked.excluded.code == "failing"
+
+
 def _model(ranked: Ranked, facts: Facts, workers: Sequence[Worker], given: tuple[Badge, ...]) -> ModelView:
     entry, rollout = ranked.entry, facts.rollout
     info = next((worker.info for worker in workers if worker.info is not None), None)
     status, reason = status_of(ranked.key, rollout=rollout, workers=workers, serving=facts.serving)
+    if ranked.excluded is not None:
+        status, reason = "failed", ranked.excluded.text
     return ModelView(
         id=ranked.model,
         version=ranked.key,
@@ -246,7 +253,7 @@ def _problem(state: SourceState, models: Sequence[ModelView]) -> str | None:
 
 def _excluded(facts: Facts) -> Iterable[ExcludedView]:
     for ranked in facts.ranking:
-        if ranked.excluded is not None:
+        if ranked.excluded is not None and not _is_shown(ranked):
             entry = ranked.entry
             yield ExcludedView(
                 uid=entry.uid if entry else None,
