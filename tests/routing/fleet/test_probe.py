@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -22,26 +22,30 @@ HEALTH = {"status": "ok", "engine": to_json(info()), "slots": 4, "free": 3}
 async def peer(body: bytes | None, *, asked: list[bytes] | None = None) -> AsyncIterator[str]:
     """Somebody who answers every request with this body, or never; yields ws://host:port."""
 
+    answering: list[asyncio.Task[None] | None] = []
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.append(asyncio.current_task())
         request = await reader.readuntil(b"\r\n\r\n")
         if asked is not None:
             asked.append(request)
         if body is not None:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
-            await writer.drain()
-            writer.close()
         else:
             await reader.read()
-            writer.close()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*(task for task in answering if task))
 
 
-async def look(address: str, place: Place | None = None, *, key: str = "", timeout: float = 5.0) -> Sighting:
+async def look(address: str, place: Place | None = None, *, key: str = "", patience: float = 5.0) -> Sighting:
     pool = EnginePool(lambda _: (place or Place()).build())
-    prober = Prober(pool, key=key, timeout=timeout)
+    prober = Prober(pool, key=key, timeout=patience)
     try:
         return await prober.look(address)
     finally:
@@ -101,7 +105,7 @@ async def test_nobody_there_is_lost() -> None:
 async def test_one_that_never_answers_costs_the_time_of_a_look() -> None:
     async with peer(None) as address:
         began = time.monotonic()
-        assert await look(address, timeout=0.2) == Sighting(state="lost", problem="it does not answer")
+        assert await look(address, patience=0.2) == Sighting(state="lost", problem="it does not answer")
         assert time.monotonic() - began < 5
 
 
