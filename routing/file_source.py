@@ -56,7 +56,7 @@ class FileSource:
             self._failures += 1
             if error.public != self._problem:
                 _log.warning("the leaderboard's file is not used", extra={"fields": {"problem": error.message}})
-            self._problem, self._signature = error.public, None
+            self._problem = error.public
             return
         self._problem, self._failures = None, 0
         snapshot = changed or self._snapshot

@@ -82,6 +82,13 @@ def test_an_opening_that_the_record_has_outlasted_counts() -> None:
     assert isinstance(only(chain).commitment, Commitment)
 
 
+def test_what_is_written_in_the_clear_counts_whatever_was_opened() -> None:
+    chain = FakeChain(block=100)
+    chain.reveal(ALICE, commitment("omega/moshi-a"))
+    chain.commit(ALICE, "hello", block=90)
+    assert refusal(only(chain))[0] == "foreign"
+
+
 @pytest.mark.parametrize("text", ["x" * 12, "x0123456789a"])
 def test_an_opening_that_looks_like_broken_hex_is_text(text: str) -> None:
     chain = FakeChain()
