@@ -92,7 +92,7 @@ class Router:
         self._snapshot: Snapshot | None = None
         self._scoreboard = Scoreboard()
         self._ranking: tuple[Ranked, ...] = ()
-        self._ranked: frozenset[str] | None = None
+        self._ranked: tuple[str, ...] | None = None
 
     # --- life
 
@@ -126,7 +126,7 @@ class Router:
 
     def ranking(self) -> tuple[Ranked, ...]:
         """The models as they stand, those of the workers among them."""
-        served = frozenset(worker.key for worker in self.fleet.workers() if worker.key)
+        served = tuple(dict.fromkeys(worker.key for worker in self.fleet.workers() if worker.key))
         if served != self._ranked:
             self._ranked = served
             self._ranking = rank(self._snapshot, self._scoreboard, served=served, rules=self.rules, now=self._now())

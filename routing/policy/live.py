@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -35,17 +36,11 @@ class LiveTimings:
 
     def turn(self, key: str, gap_ms: float, *, now: float) -> None:
         """A turn was answered `gap_ms` after the user had finished."""
-        version = self._version(key)
-        version.turns.append((now, gap_ms))
-        version.total_turns += 1
-        if len(version.turns) > self._window.turns:
-            version.turns.popleft()
+        self._version(key).gaps.add(gap_ms, now=now, window=self._window)
 
     def frames(self, key: str, count: int, late: int, *, now: float) -> None:
         """Of `count` frames that an engine sent, `late` missed their tick."""
-        version = self._version(key)
-        version.frames.add(count, late, now=now, window=self._window)
-        version.total_frames += count
+        self._version(key).frames.add(count, late, now=now, window=self._window)
 
     def session(self, key: str, *, failed: bool, now: float) -> None:
         """A session ended, or could not begin; `failed`: the engine failed it."""
@@ -70,6 +65,7 @@ class _Slices:
     slices: deque[list[float]] = field(default_factory=deque)
     count: int = 0
     bad: int = 0
+    total: int = 0
 
     def add(self, count: int, bad: int, *, now: float, window: Window) -> None:
         if not self.slices or now - self.slices[-1][0] >= window.slice:
@@ -78,6 +74,7 @@ class _Slices:
         self.slices[-1][2] += bad
         self.count += count
         self.bad += bad
+        self.total += count
         self.forget(now - window.span)
 
     def forget(self, before: float) -> None:
@@ -91,36 +88,53 @@ class _Slices:
 
 
 @dataclass(slots=True)
-class _Version:
+class _Gaps:
+    """The last turns' gaps, as they came and in order of size, so that asking costs no sorting."""
+
     turns: deque[tuple[float, float]] = field(default_factory=deque)
+    ordered: list[float] = field(default_factory=list)
+    total: int = 0
+
+    def add(self, gap: float, *, now: float, window: Window) -> None:
+        self.turns.append((now, gap))
+        insort(self.ordered, gap)
+        self.total += 1
+        if len(self.turns) > window.turns:
+            self._drop()
+
+    def forget(self, before: float) -> None:
+        while self.turns and self.turns[0][0] < before:
+            self._drop()
+
+    def quantile(self, share: float) -> float | None:
+        """Between neighbours on a straight line, as numpy's default."""
+        if not self.ordered:
+            return None
+        place = share * (len(self.ordered) - 1)
+        low, high = self.ordered[int(place)], self.ordered[min(int(place) + 1, len(self.ordered) - 1)]
+        return low + (high - low) * (place - int(place))
+
+    def _drop(self) -> None:
+        _, gap = self.turns.popleft()
+        del self.ordered[bisect_left(self.ordered, gap)]
+
+
+@dataclass(slots=True)
+class _Version:
+    gaps: _Gaps = field(default_factory=_Gaps)
     frames: _Slices = field(default_factory=_Slices)
     sessions: _Slices = field(default_factory=_Slices)
-    total_turns: int = 0
-    total_frames: int = 0
 
     def stats(self, before: float) -> LiveStats:
-        while self.turns and self.turns[0][0] < before:
-            self.turns.popleft()
-        self.frames.forget(before)
-        self.sessions.forget(before)
-        gaps = sorted(gap for _, gap in self.turns)
+        for part in (self.gaps, self.frames, self.sessions):
+            part.forget(before)
         return LiveStats(
-            turns=len(gaps),
-            gap_p50=_quantile(gaps, 0.5),
-            gap_p95=_quantile(gaps, 0.95),
+            turns=len(self.gaps.turns),
+            gap_p50=self.gaps.quantile(0.5),
+            gap_p95=self.gaps.quantile(0.95),
             frames=self.frames.count,
             misses=self.frames.share(),
             sessions=self.sessions.count,
             errors=self.sessions.share(),
-            total_turns=max(self.total_turns, self.total_frames // FRAMES_A_TURN),
+            total_turns=max(self.gaps.total, self.frames.total // FRAMES_A_TURN),
         )
-
-
-def _quantile(ordered: list[float], share: float) -> float | None:
-    """Between neighbours on a straight line, as numpy's default."""
-    if not ordered:
-        return None
-    place = share * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)

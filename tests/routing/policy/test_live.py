@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.policy.contract import LiveStats
-from routing.policy.live import MOST_VERSIONS, LiveTimings, Window
+from routing.policy.live import FRAMES_A_TURN, MOST_VERSIONS, LiveTimings, Window
 
 WINDOW = Window(span=100.0, turns=50, slice=10.0)
 
@@ -47,8 +47,17 @@ def test_late_frames_and_failures_are_shares_of_what_was_seen_lately() -> None:
     assert (stats.frames, stats.misses, stats.sessions, stats.errors) == (400, 0.125, 2, 0.5)
     stats = timings.table(101.0)["a"]
     assert (stats.frames, stats.misses, stats.sessions, stats.errors) == (300, 0.0, 1, 0.0)
-    stats = timings.table(1000.0)["a"]
-    assert (stats.frames, stats.misses, stats.sessions, stats.errors) == (0, None, 0, None)
+    assert timings.table(1000.0)["a"] == LiveStats(total_turns=400 // FRAMES_A_TURN)
+
+
+def test_of_a_model_that_takes_no_turns_the_frames_count() -> None:
+    timings = LiveTimings()
+    timings.frames("a", 3 * FRAMES_A_TURN, 0, now=0.0)
+    timings.turn("a", 300.0, now=0.0)
+    assert timings.table(0.0)["a"].total_turns == 3
+    for _ in range(4):
+        timings.turn("a", 300.0, now=0.0)
+    assert timings.table(0.0)["a"].total_turns == 5
 
 
 def test_what_is_kept_does_not_grow_with_the_traffic() -> None:
@@ -59,7 +68,7 @@ def test_what_is_kept_does_not_grow_with_the_traffic() -> None:
         timings.frames("a", 12, 1, now=now)
         timings.session("a", failed=False, now=now)
     version = timings._versions["a"]
-    assert len(version.turns) == 50
+    assert len(version.gaps.turns) == len(version.gaps.ordered) == 50
     assert len(version.frames.slices) <= 12
     assert len(version.sessions.slices) <= 12
     stats = timings.table(200.0)["a"]
