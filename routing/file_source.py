@@ -9,7 +9,7 @@ from pathlib import Path
 
 from routing.leaderboard import Snapshot, SourceState
 from routing.snapshot_file import SnapshotFileError, read
-from routing.standing import state_of
+from routing.source import state_of
 
 _log = logging.getLogger(__name__)
 

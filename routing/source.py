@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from routing.leaderboard import SourceState
+from routing.leaderboard import Snapshot, SourceState
 
 
 class SnapshotSource(Protocol):
@@ -21,3 +21,17 @@ class SnapshotSource(Protocol):
 
     async def close(self) -> None:
         """Release what is held."""
+
+
+def state_of(
+    snapshot: Snapshot | None, *, now: float, stale_seconds: float, problem: str | None, failures: int
+) -> SourceState:
+    """The state of a source whose last good snapshot is this one; without any it is stale. Times in s."""
+    age = None if snapshot is None else max(0.0, now - snapshot.taken_at)
+    return SourceState(
+        snapshot=snapshot,
+        age=age,
+        stale=age is None or age > stale_seconds,
+        problem=problem,
+        failures=failures,
+    )

@@ -14,7 +14,7 @@ from routing import snapshot_file
 from routing.chain.errors import ChainError, ChainUnavailableError
 from routing.leaderboard import Snapshot, SourceState
 from routing.snapshot_file import SnapshotFileError
-from routing.standing import state_of
+from routing.source import state_of
 
 _log = logging.getLogger(__name__)
 
