@@ -84,7 +84,7 @@ def overview(session: Session, since: float) -> tuple[list[ScorerRow], dict[str,
     versions = session.execute(
         select(ScoredVersionRow.version, ScoredVersionRow.revision).where(ScoredVersionRow.scored_at >= since)
     )
-    return list(scorers), dict(versions.tuples().all())
+    return list(scorers), dict(versions.all())
 
 
 def newest_scorings(

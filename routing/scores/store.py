@@ -95,7 +95,7 @@ def _is_current(known: tuple[_Basis, Standing] | None, basis: _Basis, now: float
 
 def _scoreboard(standings: Mapping[str, Standing], scorers: Sequence[ScorerRow]) -> Scoreboard:
     return Scoreboard(
-        models={version: standing.scores for version, standing in standings.items()},
+        models={version: standing.scores for version, standing in standings.items() if standing.scores.metrics},
         validators=tuple(
             ValidatorStanding(
                 hotkey=scorer.validator,

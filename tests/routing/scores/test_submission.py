@@ -35,6 +35,9 @@ GOOD: dict[str, Any] = {
 }
 
 
+MANY = [{"version": f"v{n}", "status": "failed", "reason": "x"} for n in range(MOST_SCORES + 1)]
+
+
 def test_what_is_sent_is_read() -> None:
     read = parse_submission(json.dumps(GOOD).encode())
     assert read == Submission(
@@ -100,7 +103,7 @@ def changed(path: str, value: Any) -> bytes:
         ("scores.0.miner.luck", 1, "scores[0].miner.luck", "unknown_parameter"),
         ("scores", [], "scores", "invalid_value"),
         ("scores", ..., "scores", "missing_required_parameter"),
-        ("scores", [{"version": f"v{n}", "status": "failed", "reason": "x"} for n in range(MOST_SCORES + 1)], "scores", "invalid_value"),
+        ("scores", MANY, "scores", "invalid_value"),
         ("block", -1, "block", "invalid_value"),
         ("block", 1.5, "block", "invalid_value"),
         ("block", 10**30, "block", "invalid_value"),
@@ -109,7 +112,7 @@ def changed(path: str, value: Any) -> bytes:
         ("validator_version", "x" * 65, "validator_version", "invalid_value"),
         ("comment", "hello", "comment", "unknown_parameter"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named_by_its_path(path: str, value: Any, param: str, code: str) -> None:
     with pytest.raises(PeerError) as refused:
         parse_submission(changed(path, value))
@@ -142,7 +145,16 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-PATHS = ["profile", "block", "scores", "scores.0", "scores.0.version", "scores.0.metrics", "scores.0.miner", "scores.1.reason"]  # fmt: skip
+PATHS = [
+    "profile",
+    "block",
+    "scores",
+    "scores.0",
+    "scores.0.version",
+    "scores.0.metrics",
+    "scores.0.miner",
+    "scores.1.reason",
+]
 
 
 @given(st.binary(max_size=200) | st.builds(changed, st.sampled_from(PATHS), JSON))
@@ -186,8 +198,15 @@ def test_versions_must_be_on_the_leaderboard(good: Submission) -> None:
 
 @pytest.mark.parametrize(
     ("block", "age", "taken"),
-    [(5_000_000, 0.0, True), (5_000_025, 0.0, True), (5_000_026, 0.0, False), (5_000_026, 60.0, True), (5_000_400, 3600.0, False), (5_000_000, -60.0, True)],
-)  # fmt: skip
+    [
+        (5_000_000, 0.0, True),
+        (5_000_025, 0.0, True),
+        (5_000_026, 0.0, False),
+        (5_000_026, 60.0, True),
+        (5_000_400, 3600.0, False),
+        (5_000_000, -60.0, True),
+    ],
+)
 def test_a_block_in_the_future_is_refused(block: int, age: float, taken: bool) -> None:
     """How far the chain has come since the snapshot was taken is known from its age: an outage is no reason."""
     submission = parse_submission(changed("block", block))

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from sqlalchemy import text
+
+from routing.scores.intake import ALLOWED_SKEW, MAX_AGE
+from routing.scores.nonces import KEPT_SECONDS, NonceStore
+from routing.storage.database import Database
+from tests.routing.scores.scoring import NOW
+
+NONCE = round(NOW * 1e9)
+
+
+def test_a_nonce_is_kept_for_longer_than_its_request_is_fresh() -> None:
+    assert MAX_AGE + ALLOWED_SKEW < KEPT_SECONDS
+
+
+async def test_a_nonce_is_used_once_by_each_also_after_a_restart(opening: Callable[[], Database]) -> None:
+    database = opening()
+    nonces = NonceStore(database)
+    assert await nonces.use("5a", NONCE, now=NOW)
+    assert not await nonces.use("5a", NONCE, now=NOW + 10)
+    assert await nonces.use("5b", NONCE, now=NOW)
+    assert await nonces.use("5a", NONCE + 1, now=NOW)
+    database.close()
+    restarted = NonceStore(opening())
+    assert not await restarted.use("5a", NONCE, now=NOW + 10)
+    assert await restarted.use("5a", NONCE + 2, now=NOW + 10)
+
+
+async def test_of_two_processes_at_once_one_uses_it(opening: Callable[[], Database]) -> None:
+    stores = [NonceStore(opening()) for _ in range(2)]
+    used = await asyncio.gather(*(stores[n % 2].use("5a", NONCE, now=NOW) for n in range(10)))
+    assert sorted(used) == [False] * 9 + [True]
+
+
+async def test_nonces_that_are_refused_for_their_age_are_forgotten(database: Database) -> None:
+    nonces = NonceStore(database)
+    for seconds in range(0, 600, 10):
+        assert await nonces.use("5a", NONCE + seconds * 10**9, now=NOW + seconds)
+    count = await database.read(lambda session: session.execute(text("SELECT count(*) FROM score_nonces")).scalar_one())
+    assert count <= KEPT_SECONDS / 10 + 1
