@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, command in commands.items():
         command.add_options(subparsers.add_parser(name, help=command.HELP, description=command.HELP))
     options = parser.parse_args(arguments)
+    logging.getLogger("routing").addHandler(logging.NullHandler())  # what there is to say is printed
     try:
         return commands[options.command].run(options)
     except MuseError as error:
