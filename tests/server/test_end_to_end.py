@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,13 @@ from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from models.catalogue import Detectors
 from models.echo import EchoEngine
 from models.level import LevelDetector, PauseEndsTurn
+from routing.policy.contract import Rollout, Rules
+from routing.router import Router
 from server.gateway import Gateway
 from server.metrics import Metrics
 from server.sessions import Sessions, session_config, session_options
 from server.settings import Settings
+from streaming.engine import EngineInfo
 from tests.routing.fakes import router_for
 from tests.server.conftest import Running, Serve
 
@@ -27,10 +31,10 @@ RATE = 24_000
 CHUNK = RATE // 50
 
 
-def echo_gateway(**settings: Any) -> Gateway:
+def echo_gateway(*, router: Router | None = None, **settings: Any) -> Gateway:
     chosen = Settings.model_validate(settings)
     return Gateway(
-        router=router_for(EchoEngine(clock=time.monotonic_ns, max_sessions=8)),
+        router=router or router_for(EchoEngine(clock=time.monotonic_ns, max_sessions=8)),
         detectors=Detectors(voice=LevelDetector(), turns=PauseEndsTurn()),
         new_session=Sessions(config=session_config(chosen), options=session_options(chosen)),
         metrics=Metrics(),
@@ -105,6 +109,31 @@ async def test_a_spoken_turn_is_answered_with_its_echo(serve: Serve) -> None:
         assert sum(latency.values()) == pytest.approx(total, abs=0.5)
         assert server.count("muse_turn_latency_seconds_count") == 1
         assert server.count("muse_turn_latency_seconds_sum") * 1000 == pytest.approx(total, abs=0.1)
+
+
+class Namesake(EchoEngine):
+    """The echo engine under another name."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, model="new")
+
+
+async def test_a_shadow_is_measured_as_the_call_is(serve: Serve) -> None:
+    engines = [kind(clock=time.monotonic_ns, max_sessions=8) for kind in (EchoEngine, Namesake)]
+    router = router_for(*engines, rules=Rules(shadow_share=1.0, min_samples=0), clock=time.monotonic_ns)
+    async with serve(echo_gateway(router=router)) as server:
+        router.rollout = Rollout(stage="shadow", incumbent="muse-echo", candidate="new")
+        async with connect(server) as connection:
+            await until(connection, "session.created")
+            speaking = asyncio.create_task(speak(connection, tone(0.8) + bytes(2 * RATE * 2)))
+            await until(connection, "response.done")
+            await speaking
+        heard, silent = (router.timings()[model] for model in ("muse-echo", "new"))
+        assert (heard.turns, silent.turns) == (1, 1)
+        assert heard.gap_p50 is not None
+        assert silent.gap_p50 == pytest.approx(heard.gap_p50, abs=100)
+        assert server.count("muse_turn_latency_seconds_count") == 1
 
 
 async def test_a_committed_turn_comes_back_sample_by_sample(serve: Serve) -> None:
