@@ -17,7 +17,7 @@ from routing.scores.tables import ScoredVersionRow, ScorerRow, ScoringRow, Submi
 from routing.storage import upsert
 
 _HOUR = 3600.0
-_FORGOTTEN_AT_ONCE = 50  # submissions: more than come in meanwhile, and soon done
+_FORGOTTEN_AT_ONCE = 50  # more than comes in meanwhile, and soon done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,12 +198,11 @@ def _scoring_values(row: SubmissionRow, score: Score) -> dict[str, object]:
 
 
 def _forget(session: Session, before: float) -> None:
-    old = (
-        select(SubmissionRow.id)
-        .where(SubmissionRow.received_at < before)
-        .order_by(SubmissionRow.received_at)
-        .limit(_FORGOTTEN_AT_ONCE)
-    )
-    session.execute(delete(SubmissionRow).where(SubmissionRow.id.in_(old)))
-    session.execute(delete(ScoredVersionRow).where(ScoredVersionRow.scored_at < before))
-    session.execute(delete(ScorerRow).where(ScorerRow.last_run_at < before))
+    """A few of what is older than that; what another process has in hand is left to it, so that nobody waits."""
+    for key, at in (
+        (SubmissionRow.id, SubmissionRow.received_at),
+        (ScoredVersionRow.version, ScoredVersionRow.scored_at),
+        (ScorerRow.validator, ScorerRow.last_run_at),
+    ):
+        old = select(key).where(at < before).order_by(at).limit(_FORGOTTEN_AT_ONCE).with_for_update(skip_locked=True)
+        session.execute(delete(key.class_).where(key.in_(old)))

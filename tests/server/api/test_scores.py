@@ -20,6 +20,7 @@ from routing.scores.submission import MOST_BYTES, Submission
 from routing.scores.submit import submit
 from routing.settings import RoutingSettings
 from routing.storage.database import Database, open_database
+from server.api import scores as scores_module
 from server.api.errors import add_error_handlers
 from server.api.scores import scores_router
 from server.listener import Server, bind
@@ -151,6 +152,17 @@ async def test_a_body_is_bounded_whether_its_length_is_told_or_not(database: Dat
         assert error_of(told) == (413, "too_large", None)
         untold = await http.post("/v1/scores", content=endless(), headers=signed(b""))
         assert error_of(untold) == (413, "too_large", None)
+
+
+async def test_a_body_that_does_not_come_is_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(scores_module, "_BODY_SECONDS", 0.05)
+    async with connect(open_intake(database)) as http:
+        response = await http.post("/v1/scores", content=stuck(), headers=signed(b""))
+        assert error_of(response) == (408, "too_slow", None)
 
 
 async def test_a_flood_is_told_when_to_come_back(database: Database) -> None:
