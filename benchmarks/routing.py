@@ -12,7 +12,8 @@ import numpy as np
 from routing.fleet.contract import Worker
 from routing.leaderboard import Entry, Snapshot, ValidatorEntry
 from routing.policy.choice import choose
-from routing.policy.contract import LiveStats, Ranked, Rollout, Rules, SessionNeeds
+from routing.policy.contract import Rollout, Rules, SessionNeeds
+from routing.policy.live import LiveTimings
 from routing.policy.ranking import rank
 from routing.policy.rollout import step
 from routing.scores.standings import TOTAL, MetricStanding, ModelScores, Scoreboard
@@ -67,20 +68,18 @@ def measure(neurons: int, runs: int = RUNS) -> dict[str, list[float]]:
     keys = [ranked.key for ranked in ranking if ranked.rank is not None]
     last = keys[-1]
     rollout = Rollout(stage="canary", incumbent=keys[1], candidate=keys[0], share=0.25, listed=True)
-    live = {key: LiveStats(turns=200, gap_p50=300.0, gap_p95=420.0, total_turns=200) for key in keys[:4]}
+    timings = _timings(keys[:4])
     workers = [_worker(key, number) for key in keys[:4] for number in range(4)]
     full = [_worker(key, number, free=0) for key in keys[:4] for number in range(4)]
 
-    def decide(
-        needs: SessionNeeds, there: Sequence[Worker], among: Sequence[Ranked] = ranking
-    ) -> Callable[[int], object]:
+    def decide(needs: SessionNeeds, there: Sequence[Worker]) -> Callable[[int], object]:
         return lambda run: choose(
             needs,
             session_id=f"sess_{run}",
-            ranking=among,
+            ranking=ranking,
             workers=there,
             rollout=rollout,
-            live=live,
+            live=timings.table(_NOW),
             rules=_RULES,
         )
 
@@ -91,7 +90,8 @@ def measure(neurons: int, runs: int = RUNS) -> dict[str, list[float]]:
         "choose, all full but the last of all": _timed(decide(auto, [*full, _worker(last, 0)]), runs),
         "rank": _timed(lambda _: rank(snapshot, scoreboard, served=(), rules=_RULES, now=_NOW), runs // 10),
         "step of the rollout": _timed(
-            lambda _: step(rollout, ranking=ranking, workers=workers, live=live, rules=_RULES, now=_NOW), runs
+            lambda _: step(rollout, ranking=ranking, workers=workers, live=timings.table(_NOW), rules=_RULES, now=_NOW),
+            runs,
         ),
     }
 
@@ -113,6 +113,17 @@ def _timed(work: Callable[[int], object], runs: int) -> list[float]:
         work(run)
         times.append((time.perf_counter_ns() - began) / 1000)
     return times
+
+
+def _timings(keys: Sequence[str]) -> LiveTimings:
+    """With as many turns of each version as are kept."""
+    timings, rng = LiveTimings(), np.random.default_rng(1)
+    for key in keys:
+        for gap in rng.gamma(9.0, 35.0, 200):
+            timings.turn(key, float(gap), now=_NOW)
+        timings.frames(key, 100_000, 10, now=_NOW)
+        timings.session(key, failed=False, now=_NOW)
+    return timings
 
 
 def _standing(total: float) -> MetricStanding:

@@ -96,6 +96,8 @@ class _Chooser:
         if not asked and not means_auto(name):
             raise self._unknown(f"There is no model {str(name)[:80]!r} here")
         for ranked, role, reason in self._requested(asked) if asked else self._auto():
+            if len(self.passed) >= MOST_PASSED_OVER and ranked.key not in self.workers:
+                continue  # it cannot be had, and why not will not be told
             why_not = self._obstacle(ranked, explicit=role in ("requested", "pinned"))
             if why_not is None:
                 return self._choice(ranked, role, reason)

@@ -1,13 +1,13 @@
 """The gate: what was measured of a model decides whether it may be served, whatever the leaderboard says.
 
 A model that a miner made must have been scored often and lately enough, and not be clearly under the bar. The bar is
-the incumbent's measured total; where it has none, the best that was measured of any. What nobody mined is the
-operator's own choice and passes.
+the incumbent's measured total; where it has none to go by, the middle of all that were measured, which no single model
+can move. What nobody mined is the operator's own choice and passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from routing.policy.contract import Ranked, Reason, Rules
@@ -24,12 +24,15 @@ class Gate:
     @classmethod
     def of(cls, ranking: Sequence[Ranked], incumbent: str | None, rules: Rules) -> Gate:
         """The gate while this version is the incumbent; None for no incumbent."""
-        for ranked in ranking:
-            if ranked.key == incumbent:
-                if ranked.excluded is None and ranked.scores.total is not None:
-                    return cls(ranked.scores.total, rules)
-                break
-        return cls(max(_proven(ranking), key=lambda total: total.average, default=None), rules)
+        proven = {
+            ranked.key: ranked.scores.total
+            for ranked in ranking
+            if ranked.excluded is None and ranked.unproven is None and ranked.scores.total is not None
+        }
+        if incumbent in proven:
+            return cls(proven[incumbent], rules)
+        ordered = sorted(proven.values(), key=lambda total: total.average)
+        return cls(ordered[len(ordered) // 2] if ordered else None, rules)
 
     def against_promotion(self, ranked: Ranked) -> Reason | None:
         """Why this model may not become the incumbent, if so.
@@ -60,9 +63,3 @@ class Gate:
         As for a promotion; but where nothing was measured of any model, the leaderboard alone decides.
         """
         return None if self.bar is None else self.against_promotion(ranked)
-
-
-def _proven(ranking: Iterable[Ranked]) -> Iterable[MetricStanding]:
-    for ranked in ranking:
-        if ranked.excluded is None and ranked.unproven is None and ranked.scores.total is not None:
-            yield ranked.scores.total

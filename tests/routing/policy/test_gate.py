@@ -26,10 +26,21 @@ def test_a_score_that_may_be_luck_is_not_enough() -> None:
     assert against((lucky, old), key("new"), incumbent=key("old")) == "uncertain_score"
 
 
-def test_where_the_incumbent_has_no_score_the_best_of_all_is_the_bar() -> None:
+def test_where_the_incumbent_has_no_score_the_middle_of_all_is_the_bar() -> None:
     models = ranking(("liar", 0.9, 0.1), ("honest", 0.05, 0.6), own=[HOUSE])
     assert against(models, key("liar"), incumbent=HOUSE) == "low_score"
     assert against(models, key("honest"), incumbent=HOUSE) is None
+    many = ranking(("top", 0.5, 0.6), ("best", 0.2, 0.9), ("mid", 0.1, 0.61), ("low", 0.05, 0.3), own=[HOUSE])
+    assert against(many, key("top"), incumbent=HOUSE) is None
+    assert against(many, key("top"), incumbent=None) is None
+    assert against(many, key("low"), incumbent=HOUSE) == "low_score"
+
+
+def test_an_incumbent_whose_score_is_old_is_no_bar() -> None:
+    new, old = ranking(("new", 0.5, 0.4), ("old", 0.3, 0.9))
+    stale = replace(old, unproven=Reason(code="stale_score", text="its newest score is 9 days old"))
+    assert against((new, old), key("new"), incumbent=key("old")) == "low_score"
+    assert against((new, stale), key("new"), incumbent=key("old")) is None
 
 
 def test_an_incumbent_that_fails_is_no_bar() -> None:
