@@ -70,13 +70,15 @@ DropCode = Literal[
 class Dropped:
     """A commitment that is not on the leaderboard, and why.
 
-    `reason` is safe to show: what strangers wrote is escaped.
+    `reason` is safe to show: what strangers wrote is escaped. `version`: of which model (`model_key`), where that could
+    be read.
     """
 
     uid: int | None
     hotkey: str
     code: DropCode
     reason: str
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

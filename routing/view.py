@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from routing.duels.ratings import Rating
 from routing.feedback.store import FeedbackSummary
@@ -56,6 +56,40 @@ class Facts:
 
 def view(facts: Facts) -> BoardView:
     """The leaderboard as the facts have it."""
+    return replace(view_frame(facts), models=tuple(view_models(facts)))
+
+
+def view_frame(facts: Facts) -> BoardView:
+    """All of it but the models."""
+    snapshot, rollout = facts.state.snapshot, facts.rollout
+    shown = [one for one in facts.ranking if _is_shown(one)]
+    return BoardView(
+        source=snapshot.source if snapshot else None,
+        network=snapshot.network if snapshot else None,
+        netuid=snapshot.netuid if snapshot else None,
+        competition=snapshot.competition if snapshot else None,
+        block=snapshot.block if snapshot else None,
+        taken_at=snapshot.taken_at if snapshot else None,
+        age_seconds=facts.state.age,
+        stale=facts.state.stale,
+        problem=facts.state.problem if shown or facts.state.problem else "no model is on it, and none on a worker",
+        metrics=_metrics({name for one in shown for name in one.scores.metrics}),
+        models=(),
+        excluded=tuple(_excluded(facts)),
+        validators=tuple(_validators(facts)),
+        rollout=RolloutView(
+            stage=rollout.stage,
+            incumbent=rollout.incumbent,
+            candidate=rollout.candidate,
+            share=rollout.share,
+            since=rollout.since,
+            reason=rollout.reason,
+        ),
+    )
+
+
+def view_models(facts: Facts) -> Iterator[ModelView]:
+    """The models, best first, each made when it is asked for."""
     snapshot, workers = facts.state.snapshot, _by_key(facts.workers)
     shown = [one for one in facts.ranking if _is_shown(one)]
     given = badges(
@@ -66,30 +100,17 @@ def view(facts: Facts) -> BoardView:
         feedback={key: (summary.mean, summary.ratings) for key, summary in facts.feedback.items()},
         ratings={key: (rating.low, rating.high) for key, rating in facts.ratings.items()},
     )
-    models = tuple(_model(one, facts, workers.get(one.key, ()), given.get(one.key, ())) for one in shown)
-    return BoardView(
-        source=snapshot.source if snapshot else None,
-        network=snapshot.network if snapshot else None,
-        netuid=snapshot.netuid if snapshot else None,
-        competition=snapshot.competition if snapshot else None,
-        block=snapshot.block if snapshot else None,
-        taken_at=snapshot.taken_at if snapshot else None,
-        age_seconds=facts.state.age,
-        stale=facts.state.stale,
-        problem=_problem(facts.state, models),
-        metrics=_metrics({name for one in shown for name in one.scores.metrics}),
-        models=models,
-        excluded=tuple(_excluded(facts)),
-        validators=tuple(_validators(facts)),
-        rollout=RolloutView(
-            stage=facts.rollout.stage,
-            incumbent=facts.rollout.incumbent,
-            candidate=facts.rollout.candidate,
-            share=facts.rollout.share,
-            since=facts.rollout.since,
-            reason=facts.rollout.reason,
-        ),
-    )
+    for ranked in shown:
+        yield _model(ranked, facts, workers.get(ranked.key, ()), given.get(ranked.key, ()))
+
+
+def thinned(name: str, standing: MetricStanding) -> MetricStanding:
+    """With a trend of no more than MOST_POINTS, its ends among them, but for the total's; and no digits to excess."""
+    points = standing.trend
+    last = len(points) - 1
+    if name != TOTAL and last >= MOST_POINTS:
+        points = tuple(points[round(number * last / (MOST_POINTS - 1))] for number in range(MOST_POINTS))
+    return replace(standing, trend=tuple((round(at, 1), round(value, 4)) for at, value in points))
 
 
 def view_served(
@@ -180,7 +201,7 @@ def _model(ranked: Ranked, facts: Facts, workers: Sequence[Worker], given: tuple
         mode=_mode(info) if info else None,
         languages=info.languages if info else None,
         share=_share(ranked.key, status, rollout),
-        metrics={name: _thinned(name, standing) for name, standing in ranked.scores.metrics.items()},
+        metrics=ranked.scores.metrics,
         failing=ranked.scores.failing,
         failure=ranked.scores.failure,
         live=_live(facts.live.get(ranked.key)),
@@ -200,26 +221,6 @@ def _share(key: str, status: Status, rollout: Rollout) -> float:
     if key == rollout.candidate:
         return rollout.share
     return round(1.0 - rollout.share, 6) if status == "serving" else 0.0
-
-
-def _thinned(name: str, standing: MetricStanding) -> MetricStanding:
-    """With a trend of no more than MOST_POINTS, its ends among them, but for the total's."""
-    points = standing.trend
-    if name == TOTAL or len(points) <= MOST_POINTS:
-        return standing
-    last = len(points) - 1
-    kept = (points[round(number * last / (MOST_POINTS - 1))] for number in range(MOST_POINTS))
-    return MetricStanding(
-        average=standing.average,
-        low=standing.low,
-        high=standing.high,
-        latest=standing.latest,
-        samples=standing.samples,
-        validators=standing.validators,
-        agreement=standing.agreement,
-        updated_at=standing.updated_at,
-        trend=tuple(kept),
-    )
 
 
 def _live(stats: LiveStats | None) -> LiveView | None:
@@ -245,12 +246,6 @@ def _metrics(measured: Collection[str]) -> tuple[MetricView, ...]:
     )
 
 
-def _problem(state: SourceState, models: Sequence[ModelView]) -> str | None:
-    if state.problem is None and not models:
-        return "no model is on the leaderboard, and none on a worker"
-    return state.problem
-
-
 def _excluded(facts: Facts) -> Iterable[ExcludedView]:
     for ranked in facts.ranking:
         if ranked.excluded is not None and not _is_shown(ranked):
@@ -263,7 +258,13 @@ def _excluded(facts: Facts) -> Iterable[ExcludedView]:
                 reason=ranked.excluded.text,
             )
     for dropped in facts.state.snapshot.dropped if facts.state.snapshot else ():
-        yield ExcludedView(uid=dropped.uid, hotkey=dropped.hotkey, model=None, code=dropped.code, reason=dropped.reason)
+        yield ExcludedView(
+            uid=dropped.uid,
+            hotkey=dropped.hotkey,
+            model=dropped.version,
+            code=dropped.code,
+            reason=dropped.reason,
+        )
 
 
 def _validators(facts: Facts) -> Iterable[ValidatorView]:

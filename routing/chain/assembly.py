@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from models.hub.errors import printable
 from routing.chain.grammar import Commitment, CommitmentError
 from routing.chain.records import Neuron, Record, Subnet
-from routing.leaderboard import Dropped, Entry, Snapshot, ValidatorEntry
+from routing.leaderboard import DropCode, Dropped, Entry, Snapshot, ValidatorEntry, model_key
 
 MAX_UNREGISTERED = 256
 """Commitments of hotkeys that have left, the newest of which are told; a subnet gathers them without end."""
@@ -78,8 +78,7 @@ def _judge(
     try:
         return _claim(record, neuron, miners, now, selection)
     except CommitmentError as error:
-        uid = None if neuron is None else neuron.uid
-        return Dropped(uid=uid, hotkey=printable(record.hotkey), code=error.code, reason=error.reason)
+        return _dropped(record.hotkey, neuron, error.code, error.reason, record.commitment)
 
 
 def _claim(record: Record, neuron: Neuron | None, miners: set[str], now: int, selection: Selection) -> _Claim:
@@ -119,10 +118,10 @@ def _settle(claims: Iterable[_Claim]) -> tuple[tuple[Entry, ...], list[Dropped]]
         repository = commitment.model.lower()  # the hub takes names that differ in case for the same
         if repository in repositories:
             reason = f"uid {repositories[repository]} committed to {commitment.model} before"
-            late.append(Dropped(uid=uid, hotkey=claim.neuron.hotkey, code="duplicate_repository", reason=reason))
+            late.append(_dropped(claim.neuron.hotkey, claim.neuron, "duplicate_repository", reason, commitment))
         elif commitment.commit in commits:
             reason = f"uid {commits[commitment.commit]} committed to the same commit, under another name, before"
-            late.append(Dropped(uid=uid, hotkey=claim.neuron.hotkey, code="reused_hash", reason=reason))
+            late.append(_dropped(claim.neuron.hotkey, claim.neuron, "reused_hash", reason, commitment))
         else:
             repositories[repository] = commits[commitment.commit] = uid
             entries.append(_entry(claim))
@@ -139,6 +138,18 @@ def _entry(claim: _Claim) -> Entry:
         competition=claim.commitment.competition,
         incentive=claim.neuron.incentive,
         emission=claim.neuron.emission,
+    )
+
+
+def _dropped(
+    hotkey: str, neuron: Neuron | None, code: DropCode, reason: str, commitment: Commitment | CommitmentError
+) -> Dropped:
+    return Dropped(
+        uid=None if neuron is None else neuron.uid,
+        hotkey=printable(hotkey),
+        code=code,
+        reason=reason,
+        version=model_key(commitment.model, commitment.commit) if isinstance(commitment, Commitment) else None,
     )
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from routing.commands.source_options import add_source_options, settings_of
-from routing.leaderboard import Snapshot, SourceState
+from routing.leaderboard import Dropped, Snapshot, SourceState
 from routing.policy.contract import Ranked
-from routing.policy.ranking import rank
+from routing.policy.ranking import brief, rank
 from routing.scores.standings import Scoreboard
 from routing.settings import RoutingSettings
 from routing.sources import read_once
@@ -82,7 +82,7 @@ def text(state: SourceState, snapshot: Snapshot, ranking: Sequence[Ranked]) -> s
     served = [_row(ranked) for ranked in ranking if ranked.rank is not None]
     lines = [_title(state, snapshot), ""]
     lines += _table(served) if served else ["No model is in the ranking."]
-    out = [*_excluded(ranking), *(f"{_place(one.uid)} {one.hotkey[:8]}: {one.reason}" for one in snapshot.dropped)]
+    out = [*_excluded(ranking), *(f"{_place(one.uid)} {_name(one)}: {one.reason}" for one in snapshot.dropped)]
     if out:
         lines += ["", "Not in it:", *(f"  {line}" for line in out)]
     return "\n".join(lines)
@@ -136,10 +136,14 @@ def _pad(value: str, column: str, width: int) -> str:
 
 def _excluded(ranking: Iterable[Ranked]) -> list[str]:
     return [
-        f"{_place(_uid(ranked))} {ranked.model} {_version(ranked)}: {ranked.excluded.text}"
+        f"{_place(_uid(ranked))} {brief(ranked.key)}: {ranked.excluded.text}"
         for ranked in ranking
         if ranked.excluded is not None
     ]
+
+
+def _name(dropped: Dropped) -> str:
+    return brief(dropped.version) if dropped.version is not None else dropped.hotkey[:8]
 
 
 def _uid(ranked: Ranked) -> int | None:

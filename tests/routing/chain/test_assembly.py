@@ -88,6 +88,10 @@ class TestDropped:
         one = self.one(leaderboard([neuron(0)], [record(0, error)]))
         assert one == Dropped(uid=0, hotkey=hotkey("n0"), code=code, reason="is so")  # type: ignore[arg-type]
 
+    def test_the_version_is_told_where_it_could_be_read(self) -> None:
+        one = self.one(leaderboard([neuron(0)], [record(0, commitment("omega/moshi-a"))], burn_uid=0))
+        assert one.version == f"omega/moshi-a@{commit_of('omega/moshi-a')}"
+
     def test_whoever_is_not_registered(self) -> None:
         one = self.one(leaderboard([neuron(0)], [record(1, commitment("omega/moshi-a"))]))
         assert (one.uid, one.hotkey, one.code) == (None, hotkey("n1"), "unregistered")
@@ -172,8 +176,13 @@ class TestReuse:
         ]
         snapshot = leaderboard([neuron(0), neuron(1)], records)
         assert [entry.uid for entry in snapshot.entries] == [1]
-        assert [(one.uid, one.code, one.reason) for one in snapshot.dropped] == [
-            (0, "duplicate_repository", "uid 1 committed to omega/moshi-a before")
+        assert [(one.uid, one.code, one.reason, one.version) for one in snapshot.dropped] == [
+            (
+                0,
+                "duplicate_repository",
+                "uid 1 committed to omega/moshi-a before",
+                f"omega/moshi-a@{commit_of('copy')}",
+            )
         ]
 
     def test_in_one_block_the_lowest_uid_keeps_it(self) -> None:

@@ -62,7 +62,16 @@ def file(tmp_path: Path) -> str:
         taken_at=time.time() - 120,
         entries=(entry(3, "omega/moshi-a", 0.25), entry(7, "omega/moshi-b", 0.5)),
         validators=(ValidatorEntry(uid=0, hotkey=hotkey("val"), stake=5000.0, last_update=1),),
-        dropped=(Dropped(uid=9, hotkey=hotkey("eve"), code="wrong_hash", reason="its hash is 1 where 2 is expected"),),
+        dropped=(
+            Dropped(uid=9, hotkey=hotkey("eve"), code="wrong_hash", reason="its hash is 1 where 2 is expected"),
+            Dropped(
+                uid=11,
+                hotkey=hotkey("bob"),
+                code="future_block",
+                reason="committed at block 9000000, but the newest is 5000000",
+                version=f"omega/moshi-c@{'0' * 40}",
+            ),
+        ),
     )
     path = tmp_path / "leaderboard.json"
     write(path, snapshot)
@@ -89,6 +98,7 @@ def test_the_ranking(call: Call, file: str, capsys: pytest.CaptureFixture[str]) 
         "",
         "Not in it:",
         f"  uid 9 {hotkey('eve')[:8]}: its hash is 1 where 2 is expected",
+        "  uid 11 omega/moshi-c@0000000: committed at block 9000000, but the newest is 5000000",
     ]
 
 
