@@ -79,7 +79,11 @@ class KeptWorker:
         failures = 0
         while True:
             began = self._clock()
-            end = await self._live()
+            try:
+                end = await self._live()
+            except Exception:
+                _log.exception("worker %s cannot be kept", self.worker.id)
+                end = Exit(problem="it cannot be kept: see the log")
             if end is None or self.released:
                 return
             failures = 1 if self._clock() - began > self._pace.sound * NS else failures + 1

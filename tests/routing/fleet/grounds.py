@@ -95,7 +95,7 @@ class Ground(ABC):
 
     def pids(self, name: str = "") -> list[int]:
         """Worker processes of this model, or of all; those that have ended and wait for their parent are not."""
-        return [pid for pid in _processes() if f"--name={self.key(name)}" in _command_line(pid)]
+        return [pid for pid in processes() if f"--name={self.key(name)}" in command_line(pid)]
 
     def of(self, name: str) -> list[Worker]:
         return [worker for worker in self.fleet.workers() if worker.key == self.key(name)]
@@ -206,11 +206,18 @@ def kill(pids: Sequence[int]) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _processes() -> list[int]:
+def processes() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
-def _command_line(pid: int) -> str:
+def command_line(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return ""
+
+
+def parent(pid: int) -> int:
+    """Its parent's id; 0 where it has gone."""
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0

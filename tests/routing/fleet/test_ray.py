@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,16 +16,22 @@ from typing import Any
 
 import pytest
 
+from routing.fleet.command import ROOT, WorkerCommand
+from routing.fleet.ray import RayLauncher
+from routing.fleet.ray_cluster import RayOptions
+from streaming.errors import EngineError
 from tests.prerequisites import absent
 from tests.routing.fleet.contract import KeepingContract
-from tests.routing.fleet.grounds import Ground, KeptGround, Talk, kill
+from tests.routing.fleet.grounds import KEY, Ground, KeptGround, Talk, command_line, kill, parent, processes, until
+
+_NO_RAY = "ray is not installed: pip install 'muse-voice[ray]'"
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster of this machine."""
     if find_spec("ray") is None:
-        absent("ray is not installed: pip install 'muse-voice[ray]'")
+        absent(_NO_RAY)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray: Any = import_module("ray")
     before = signal.getsignal(signal.SIGTERM)
@@ -62,7 +71,7 @@ class TestRay(KeepingContract):
         await ground.up("a")
         worker = await ground.one("a", "ready")
         (pid,) = ground.pids("a")
-        kill([_parent(pid)])
+        kill([parent(pid)])
         await ground.one("a", "lost")
         assert pid not in ground.pids("a")
         talk = await Talk.on(ground.pool, await ground.one("a", "ready"))
@@ -71,5 +80,82 @@ class TestRay(KeepingContract):
         assert ground.of("a")[0].id == worker.id
 
 
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+def _children(of: int) -> list[int]:
+    return [pid for pid in processes() if parent(pid) == of]
+
+
+_GATEWAY = """
+import asyncio, json, sys
+from routing.fleet.contract import Deployment
+from routing.fleet.opening import open_fleet
+from routing.fleet.pool import EnginePool
+from routing.settings import RoutingSettings
+
+async def main():
+    settings, key = RoutingSettings(**json.loads(sys.argv[1])), sys.argv[2]
+    fleet = open_fleet(settings, [], EnginePool(None))
+    await fleet.start()
+    await fleet.want([Deployment(key=key, weights="a")])
+    while [worker.state for worker in fleet.workers()] != ["ready"]:
+        await asyncio.sleep(0.05)
+    print(fleet.workers()[0].address, "ray" in sys.modules, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_cluster_of_its_own_goes_with_its_gateway_and_so_do_the_workers(tmp_path: Path) -> None:
+    """And it is quiet, on loopback, and not in the gateway's process."""
+    if find_spec("ray") is None:
+        absent(_NO_RAY)
+    there = KeptGround(tmp_path, "ray")
+    settings = there.settings("ray").model_dump(include={"fleet", "worker_python", "worker_options", "worker_gpus"})
+    gateway = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-c", _GATEWAY, json.dumps(settings, default=str), there.key("a")),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert gateway.stdout is not None
+    assert gateway.stderr is not None
+    try:
+        said = (await asyncio.wait_for(gateway.stdout.readline(), 60)).decode().split()
+        assert said[0].startswith("ws://127.0.0.1:")
+        assert said[1] == "False"
+        (driver,) = _children(gateway.pid)
+        cluster = _children(driver)
+        assert len(cluster) > 1
+        assert there.pids("a")
+    finally:
+        gateway.kill()
+        await gateway.wait()
+    await until(lambda: not there.pids(), there.pids)
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in [driver, *cluster]))
+    assert await gateway.stderr.read() == b""
+
+
+async def test_a_lost_driver_is_replaced(ground: Ground) -> None:
+    await ground.up("a")
+    worker = await ground.one("a", "ready")
+    (driver,) = [pid for pid in _children(os.getpid()) if "ray_driver" in command_line(pid)]
+    kill([driver])
+    assert (await ground.one("a", "lost")).problem == "the process that speaks to Ray has gone"
+    talk = await Talk.on(ground.pool, await ground.one("a", "ready"))
+    await talk.goes_on()
+    await talk.close()
+    assert ground.of("a")[0].address != worker.address
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"address": "127.0.0.1:1", "key": ""}, "MUSE_ENGINE_KEY"),
+        ({"address": "nowhere:1:2:3", "key": KEY}, "MUSE_ROUTING_RAY_ADDRESS"),
+    ],
+)
+async def test_what_cannot_work_is_told_at_the_start(options: Any, said: str) -> None:
+    launcher = RayLauncher(WorkerCommand(python=Path(sys.executable)), RayOptions(**options))
+    with pytest.raises(EngineError, match=said):
+        await launcher.start()
+    await launcher.close()
