@@ -115,12 +115,14 @@ class MoshiBatch:
         if self._window is not None and not 1 <= self._window <= _LONGEST_WINDOW:
             raise EngineError(f"window is {self._window}; expected 1 to {_LONGEST_WINDOW} frames", code="invalid_value")
         checkpoint = read_checkpoint(self._directory)
+        check_served(checkpoint, window=self._window or checkpoint.lm.context)
         check_lm_weights(checkpoint)
         check_mimi_weights(checkpoint)
+        tokenizer = load_tokenizer(checkpoint)
         with memory_named(f"the weights of {self._directory.name}"):
             lm = load_lm(checkpoint, device=self._device, dtype=self._dtype, window=self._window)
             mimi = load_mimi(checkpoint, self._device)
-        self.load_models(checkpoint, lm=lm, mimi=mimi, tokenizer=load_tokenizer(checkpoint))
+        self.load_models(checkpoint, lm=lm, mimi=mimi, tokenizer=tokenizer)
 
     def load_models(self, checkpoint: Checkpoint, *, lm: Any, mimi: Any, tokenizer: Any) -> None:
         """What `load` does once the weights are in memory."""
@@ -213,7 +215,6 @@ class _Model:
     ) -> None:
         device = lm.device
         self.checkpoint = checkpoint
-        check_served(checkpoint, window=lm.context)
         self._tokenizer = tokenizer
         padding = frozenset((lm.text_padding_token_id, lm.end_of_text_padding_id))
         self._pieces = pieces(tokenizer, padding)
