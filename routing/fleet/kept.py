@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import Any
 
 from routing.fleet.backoff import Backoff
 from routing.fleet.contract import Deployment, Worker
@@ -116,8 +117,8 @@ class KeptWorker:
             return end
         finally:
             self.worker = replace(self.worker, address="")
-            await running.stop(patience)
-            await self._pool.drop(address)
+            self._show(Sighting(state="draining" if self.released else "lost", problem=self.worker.problem))
+            await _finish(self._let_go(running, address, patience))
 
     async def _launch(self) -> Running:
         launching = asyncio.ensure_future(self._launcher.launch(self.deployment))
@@ -128,6 +129,10 @@ class KeptWorker:
             if launching.exception() is None:
                 await launching.result().stop(self._pace.stop)
             raise
+
+    async def _let_go(self, running: Running, address: str, patience: float) -> None:
+        await running.stop(patience)
+        await self._pool.drop(address)
 
     async def _ready(self, running: Running) -> str | Exit:
         try:
@@ -177,3 +182,13 @@ class KeptWorker:
 
     def _show(self, seen: Sighting) -> None:
         self.worker = seen.of(self.worker, self._clock())
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Do this to its end, even where it is cancelled meanwhile."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise

@@ -25,7 +25,7 @@ NEW = Deployment(key="new", weights="new")
 
 @dataclass
 class FakeWorker:
-    """`loads`: seconds until it is ready. `talking` conversations are on it."""
+    """`loads`: seconds until it is ready, `ends`: until it has stopped. `talking` are on it."""
 
     deployment: Deployment
     address: str
@@ -34,6 +34,7 @@ class FakeWorker:
     refusal: str | None = None
     talking: int = 0
     answers: bool = True
+    ends: float = 0.0
     stopped: list[float] = field(default_factory=list)
     over: asyncio.Future[Exit] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -48,6 +49,7 @@ class FakeWorker:
 
     async def stop(self, patience: float) -> None:
         self.stopped.append(patience)
+        await asyncio.sleep(self.ends)
         self.crash(Exit(problem="stopped"))
 
     def crash(self, how: Exit) -> None:
@@ -256,6 +258,31 @@ async def test_one_that_still_loads_goes_at_once_when_it_is_not_wanted(world: Wo
     await asyncio.sleep(0.01)
     assert world.fleet.workers() == ()
     assert world.launched[0].over.done()
+
+
+@in_world
+async def test_one_that_is_being_stopped_is_stopped_to_the_end(world: World) -> None:
+    world.next = {"ends": 5.0}
+    await world.fleet.want([OLD])
+    await asyncio.sleep(2)
+    world.launched[0].answers = False
+    await asyncio.sleep(17)
+    assert (world.launched[0].stopped, world.only().takes) == ([5.0], False)
+    await world.fleet.want([])
+    await asyncio.sleep(5)
+    assert world.launched[0].over.done()
+    assert world.fleet.workers() == ()
+
+
+@in_world
+async def test_one_that_ends_takes_nobody(world: World) -> None:
+    world.next = {"ends": 5.0}
+    await world.fleet.want([OLD])
+    await asyncio.sleep(2)
+    closing = asyncio.create_task(world.fleet.close())
+    await asyncio.sleep(1)
+    assert not world.only().takes
+    await closing
 
 
 @in_world
