@@ -75,13 +75,6 @@ class Detectors:
     turns: TurnDetector
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Models(Detectors):
-    """An engine, not yet started, and the detectors that go with it."""
-
-    engine: Engine
-
-
 def check_engine(name: str) -> str:
     """The name, or the address, of an engine. Raises ValueError for what is neither."""
     if name in ENGINE_NAMES or (
@@ -126,12 +119,6 @@ def build_detectors(addresses: Sequence[str], settings: EngineSettings) -> Detec
     weights = Weights(settings.models_dir)
     executor = ThreadPoolExecutor(settings.workers or _cores(), thread_name_prefix="turns")
     return Detectors(voice=SileroDetector(weights), turns=SmartTurn(weights, executor))
-
-
-def build_models(engine: str, settings: EngineSettings, *, clock: Callable[[], int] = time.monotonic_ns) -> Models:
-    """See `build_engine` and `build_detectors`."""
-    detectors = build_detectors([engine], settings)
-    return Models(engine=build_engine(engine, settings, clock=clock), voice=detectors.voice, turns=detectors.turns)
 
 
 def _hear_by_loudness(addresses: Sequence[str], settings: EngineSettings) -> bool:
