@@ -277,7 +277,7 @@ ENTRIES = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 @given(
     entries=st.lists(ENTRIES, max_size=5, unique_by=(lambda entry: entry.uid, lambda entry: entry.model)),
     taken_at=st.floats(0, 1e10),
@@ -298,7 +298,7 @@ def test_any_snapshot_is_read_as_it_was_written(path: Path, entries: list[Entry]
     assert read(path) == snapshot
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
 @given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_whatever_is_in_a_file_it_is_refused_in_one_way(path: Path, content: bytes) -> None:
     path.write_bytes(content)

@@ -19,6 +19,7 @@ Shares such as `incentive` are what the SDK gives; they may be out of range, as 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import re
 import time
@@ -41,6 +42,7 @@ def keypair(name: str) -> Keypair:
     return Keypair.create_from_uri(f"//{name}")
 
 
+@functools.cache
 def hotkey(name: str) -> str:
     """Its ss58 address."""
     return str(keypair(name).ss58_address)

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.chain.assembly import MAX_UNREGISTERED, Selection, assemble
@@ -228,6 +228,7 @@ def test_of_those_that_have_left_only_the_newest_are_told() -> None:
 REPOSITORIES = ["omega/a", "omega/b", "Omega/A"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

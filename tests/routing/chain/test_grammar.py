@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.chain.grammar import (
@@ -133,6 +133,7 @@ WORDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,7}", fullmatch=True).filter(
 HEX = st.text("0123456789abcdef", min_size=40, max_size=40)
 
 
+@settings(deadline=None)
 @given(NAMES, NAMES, WORDS, HEX, st.none() | WORDS)
 def test_format_and_parse_are_each_others_inverse(
     namespace: str, name: str, epoch: str, commit: str, competition: str | None
@@ -147,6 +148,7 @@ def test_format_and_parse_are_each_others_inverse(
 LIKELY = st.sampled_from([*":/._-@#", "None", "omega", COMMIT, "123", "\x00", "é", "\ud800", "\n"])
 
 
+@settings(deadline=None)
 @given(st.text() | st.lists(LIKELY | st.text(max_size=5)).map("".join))
 def test_whatever_is_written_is_read_or_refused_for_a_reason_fit_to_show(text: str) -> None:
     try:
@@ -161,6 +163,7 @@ def test_whatever_is_written_is_read_or_refused_for_a_reason_fit_to_show(text: s
     assert 0 < len(refused.reason) < 300
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_good_commitment_with_one_character_changed_names_another_model_or_is_refused(data: st.DataObject) -> None:
     text = written()

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.chain.grammar import Commitment, CommitmentError, parse
@@ -126,6 +126,7 @@ JUNK = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JUNK, JUNK)
 def test_one_strange_record_takes_no_other_with_it(record: Any, opened: Any) -> None:
     chain = FakeChain()

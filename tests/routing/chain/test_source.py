@@ -195,9 +195,10 @@ class TestOutage:
         )
 
     async def test_a_chain_that_hangs(self, chain: FakeChain, cache: Path) -> None:
+        await source(chain, cache).refresh(now=T0)
+        chain.hangs.add("runtime_call")
         reading = source(chain, cache, within=0.02)
         await reading.refresh(now=T0)
-        chain.hangs.add("runtime_call")
         state = await reading.refresh(now=T0 + REFRESH)
         assert models(state) == ["omega/moshi-a"]
         assert state.problem == "local: no answer within 0.02 s"
@@ -218,7 +219,7 @@ class TestOutage:
         reading = source(chain, cache)
         chain.hangs.add("query_map")
         task = asyncio.create_task(reading.refresh(now=T0))
-        for _ in range(100):
+        for _ in range(20_000):
             await asyncio.sleep(0.001)
             if chain.count("query_map"):
                 break
