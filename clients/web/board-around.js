@@ -36,7 +36,7 @@ export function sourceItems({ source, network, netuid, competition, block, age_s
     source && make("b", {}, chain ? `Chain ${network}` : "Snapshot file"),
     chain && `netuid ${netuid}`,
     competition && `competition ${competition}`,
-    chain && `block ${whole(block)}`,
+    chain && block > 0 && `block ${whole(block)}`,
     age !== null && make("span", { class: stale ? "old" : "" }, `read ${duration(age)} ago`),
   ];
   return items.filter(Boolean).map((item) => make("li", {}, item));
@@ -55,8 +55,8 @@ export function rolloutParts(rollout, now) {
   ];
 }
 
-/** @param {string} text */
-function sentence(text) {
+/** @param {string} text @returns {string} with a capital and a full stop */
+export function sentence(text) {
   const first = text[0].toUpperCase() + text.slice(1);
   return /[.!?]$/.test(first) ? first : `${first}.`;
 }

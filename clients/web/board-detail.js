@@ -18,10 +18,10 @@ export class ModelDetail {
   #request = null;
   /** @type {{points: import("./history-chart.js").Point[], metric: string} | null} */
   #history = null;
-  #chart = make("div", { class: "chart-box", role: "group" });
+  #chart = make("div", { class: "chart-box" });
   #title = make("h3", {});
   #periods = make("div", { class: "periods", role: "group", "aria-label": "Period" });
-  #metrics = make("div", { class: "scroll-x" });
+  #metrics = make("div", { class: "scroll-x", tabindex: 0, role: "group", "aria-label": "Metrics" });
   #facts = make("dl", { class: "model-facts" });
   #badges = make("ul", { class: "badge-list" });
   #over;
@@ -29,8 +29,8 @@ export class ModelDetail {
   /** @param {import("./board.js").Model} model @param {HTMLElement} box */
   constructor(model, box) {
     const head = make("div", { class: "detail-head" }, this.#title, this.#periods);
-    this.#over = make("section", { class: "over-time" }, head, this.#chart);
-    const breakdown = make("section", { class: "breakdown" }, make("h3", {}, "Metrics"), this.#metrics);
+    this.#over = make("div", { class: "over-time" }, head, this.#chart);
+    const breakdown = make("div", { class: "breakdown" }, make("h3", {}, "Metrics"), this.#metrics);
     this.#periods.append(...PERIODS.map((days) => this.#periodButton(days)));
     box.append(make("div", { class: "detail-charts" }, this.#over, breakdown), this.#badges, this.#facts);
     this.#model = model;

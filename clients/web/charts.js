@@ -65,7 +65,7 @@ export function sparkline(trend) {
     height,
     "spark",
     svg("path", { class: "area", d: `${linePath(points)}L${endX} ${height}L${points[0][0]} ${height}Z` }),
-    svg("path", { class: "line", d: linePath(points) }),
+    svg("path", { class: "curve", d: linePath(points) }),
     svg("circle", { class: "dot", cx: endX, cy: endY, r: 2.5 }),
   );
 }

@@ -1,7 +1,7 @@
 /** The leaderboard's page: keeps it fresh, and shows it as the user wants it. */
 
 import { getJson, problemOf } from "./api.js";
-import { excludedTable, rolloutParts, sourceItems, validatorTable } from "./board-around.js";
+import { excludedTable, rolloutParts, sentence, sourceItems, validatorTable } from "./board-around.js";
 import { columnsOf, nextOrder, shownOf, sorted } from "./board.js";
 import { ModelDetail } from "./board-detail.js";
 import { BoardTable } from "./board-table.js";
@@ -82,7 +82,7 @@ class LeaderboardPage {
     this.#showTable();
     element("empty").hidden = models.length > 0;
     element("standings").hidden = models.length === 0;
-    setText(element("empty-why"), this.#board.problem ?? "The leaderboard has no models.");
+    setText(element("empty-why"), sentence(this.#board.problem ?? "the leaderboard has no models"));
     element("rollout").hidden = !rollout || models.length === 0;
     if (rollout) {
       element("rollout").dataset.stage = rollout.stage;

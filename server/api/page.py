@@ -1,7 +1,8 @@
-"""The web page at `/`, and the headers that keep it to itself."""
+"""The web pages at `/`, and the headers that keep them to themselves."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import FastAPI, WebSocket
@@ -68,30 +69,31 @@ RECORDED = "This server records what is said."
 
 
 class _Files(StaticFiles):
-    """The page's files. Its first page is `index`, by whatever path it is asked for."""
+    """The pages' files. `pages` is what the pages themselves hold, by name; `index.html` is at `/` too."""
 
-    def __init__(self, directory: Path, index: str) -> None:
+    def __init__(self, directory: Path, pages: Mapping[str, str]) -> None:
         super().__init__(directory=directory)
-        self._index = index
+        self._pages = pages
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """The file at `path`, which is normalised."""
-        if path in (".", "index.html") and scope["method"] in ("GET", "HEAD"):
-            return HTMLResponse(self._index)
+        page = self._pages.get("index.html" if path == "." else path)
+        if page is not None and scope["method"] in ("GET", "HEAD"):
+            return HTMLResponse(page)
         return await super().get_response(path, scope)
 
 
 def add_page(app: FastAPI, *, recording: bool, directory: Path = PAGE) -> None:
-    """Serve `directory` at `/`; its first page tells whether conversations are recorded.
+    """Serve `directory` at `/`; each page on which one talks tells whether conversations are recorded.
 
     Added last: it answers whatever nothing else does.
     """
-    index = (directory / "index.html").read_text(encoding="utf-8")
+    pages = {path.name: path.read_text(encoding="utf-8") for path in directory.glob("*.html")}
     if recording:
-        index = index.replace(NOT_RECORDED, RECORDED)
+        pages = {name: page.replace(NOT_RECORDED, RECORDED) for name, page in pages.items()}
 
     @app.websocket("/{path:path}")
     async def nowhere(socket: WebSocket) -> None:
         await socket.send_denial_response(error_response(404, "not_found", "Not Found"))
 
-    app.mount("/", _Files(directory, index))
+    app.mount("/", _Files(directory, pages))

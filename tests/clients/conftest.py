@@ -12,7 +12,8 @@ import soxr
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from benchmarks.recordings import SAMPLE_RATE, recordings
-from tests.clients.microphone import Launch, Recording, Samples, chromium_arguments
+from tests.clients import microphone
+from tests.clients.microphone import Launch, Recording, Samples, chromium_arguments, silence, write_wav
 from tests.clients.muse_page import MusePage, Visit, open_page
 from tests.prerequisites import RECORDINGS, absent, require_recordings
 
@@ -57,6 +58,20 @@ def launch(playwright: Playwright, chromium: str) -> Iterator[Launch]:
     yield start
     for browser in browsers.values():
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def asker(launch: Launch, recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """A browser whose user asks one question and then is silent."""
+    question = recording("sphinx-003", microphone.RATE)
+    path = tmp_path_factory.mktemp("microphone") / "asker.wav"
+    return launch(write_wav(path, silence(0.5), question, silence(30)))
+
+
+@pytest.fixture(scope="module")
+def deaf(launch: Launch) -> Browser:
+    """A browser without a microphone."""
+    return launch(None)
 
 
 @pytest.fixture

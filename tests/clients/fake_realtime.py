@@ -148,6 +148,9 @@ def _app(fake: FakeServer) -> FastAPI:
         if fake.script.busy or fake.refuses(keys[0] if keys else None):
             await websocket.send_denial_response(JSONResponse({}, 503 if fake.script.busy else 401))
             return
+        if fake.routing.refuses_call(websocket.query_params.get("model", "")):
+            await websocket.send_denial_response(JSONResponse({}, 404))
+            return
         fake.queries.append(websocket.url.query)
         await websocket.accept("realtime")
         conversation = _Conversation(websocket, fake)
@@ -169,6 +172,7 @@ class _Conversation:
         self._fake = fake
         model = websocket.query_params.get("model", "")
         self._blind = model.startswith("duel:")
+        self._silent = self._blind and model[-1:] == fake.routing.silent_side
         self._turns = islice(cycle(fake.script.turns), int(model.endswith("B")), None)
         self._number = 0
         self._loud = 0.0
@@ -267,7 +271,7 @@ class _Conversation:
         await self.send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 0, "item_id": item_id})
         item = {"id": item_id, "type": "message", "role": "user", "content": [{"type": "input_audio"}]}
         await self.send({"type": "conversation.item.added", "item": item, "previous_item_id": None})
-        if self._fake.script.duplex:
+        if self._fake.script.duplex or self._silent:
             return
         kind = "conversation.item.input_audio_transcription"
         await self.send({"type": f"{kind}.completed", "item_id": item_id, "content_index": 0, "transcript": turn.user})

@@ -27,7 +27,11 @@ METADATA: Mapping[str, str] = {
 
 @dataclass(kw_only=True)
 class RoutingScript:
-    """How the routing routes behave. A status other than 200 or 201 is a refusal, with `code`."""
+    """How the routing routes behave. A status other than 200 or 201 is a refusal, with `code`.
+
+    A call that asks for `refused_model` is refused, and so is the `failing_side` of a duel (A or B); the `silent_side`
+    hears everything, and answers nothing.
+    """
 
     board: Callable[[float], Json] = demo_board
     board_status: int = 200
@@ -36,7 +40,15 @@ class RoutingScript:
     duel: tuple[int, str] = (201, "")
     vote: tuple[int, str] = (200, "")
     metadata: Mapping[str, str] = field(default_factory=lambda: METADATA)
+    refused_model: str | None = None
     failing_side: str | None = None
+    silent_side: str | None = None
+
+
+    def refuses_call(self, model: str) -> bool:
+        """Whether a call to this model gets none."""
+        side = model[-1:] if model.startswith("duel:") else None
+        return model == self.refused_model or (side is not None and side == self.failing_side)
 
 
 @dataclass(kw_only=True)

@@ -31,6 +31,11 @@ def write_wav(path: Path, *parts: Samples) -> Path:
     return path
 
 
+def pcm(samples: Samples) -> bytes:
+    """16-bit."""
+    return (samples * 32767).astype("<i2").tobytes()
+
+
 def silence(seconds: float) -> Samples:
     """At RATE."""
     return np.zeros(round(seconds * RATE), np.float32)

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.clients import microphone
 from tests.clients.fake_realtime import LATENCY, RATE, ROUND_TRIP_SECONDS, FakeServer, Script, Turn, running
-from tests.clients.microphone import Launch, Recording, Samples, silence, write_wav
+from tests.clients.microphone import Launch, Recording, Samples, pcm, silence, write_wav
 from tests.clients.muse_page import Visit
 
 pytestmark = pytest.mark.browser
@@ -34,10 +34,6 @@ def long_turn(recording: Recording) -> Turn:
     return Turn(user=QUESTION, reply="He might even have been made amiable himself.", voice=pcm(voice))
 
 
-def pcm(samples: Samples) -> bytes:
-    return (samples * 32767).astype("<i2").tobytes()
-
-
 @pytest.fixture(scope="module")
 def fake(turn: Turn) -> Iterator[FakeServer]:
     with running(Script(turns=(turn,))) as server:
@@ -52,25 +48,11 @@ def _fresh(fake: FakeServer, turn: Turn) -> None:
 
 
 @pytest.fixture(scope="module")
-def asker(launch: Launch, recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """A browser whose user asks one question and then is silent."""
-    question = recording("sphinx-003", microphone.RATE)
-    path = tmp_path_factory.mktemp("microphone") / "asker.wav"
-    return launch(write_wav(path, silence(0.5), question, silence(30)))
-
-
-@pytest.fixture(scope="module")
 def interrupter(launch: Launch, recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Browser:
     """A browser whose user asks something, and speaks again while the answer is being given."""
     first, second = (recording(f"sphinx-00{number}", microphone.RATE) for number in (1, 5))
     path = tmp_path_factory.mktemp("microphone") / "interrupter.wav"
     return launch(write_wav(path, silence(0.5), first, silence(1.6), second, silence(30)))
-
-
-@pytest.fixture(scope="module")
-def deaf(launch: Launch) -> Browser:
-    """A browser without a microphone."""
-    return launch(None)
 
 
 @pytest.fixture

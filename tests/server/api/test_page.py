@@ -13,7 +13,7 @@ from server.api.page import NOT_RECORDED, PAGE, RECORDED, add_page
 def test_the_page_tells_whether_it_is_recorded(recording: bool, said: str, unsaid: str) -> None:
     app = FastAPI()
     add_page(app, recording=recording, directory=PAGE)
-    for path in ("/", "/index.html", "/%2e/index.html", "/%2e/"):
+    for path in ("/", "/index.html", "/%2e/index.html", "/%2e/", "/duel.html", "/%2e/duel.html"):
         page = TestClient(app).get(path).text
         assert said in page
         assert unsaid not in page
