@@ -7,17 +7,17 @@ import gzip
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from routing.cached import Cached
 from routing.opening import Routing
-from routing.protocol import BoardView
-from routing.view import Facts, view
+from routing.scores.standings import MetricStanding
+from routing.view import Facts, thinned, view_frame, view_models
 from server.opinions import Opinions
 from streaming.schema import to_json
 
-FRESH_SECONDS = 3.0
+FRESH_SECONDS = 5.0
 """How old the JSON may be that is shown."""
 
 _GZIP_LEVEL = 3
@@ -41,6 +41,8 @@ class Board:
         self._routing = routing
         self._opinions = opinions
         self._page = Cached(self._make, first=Page(), seconds=FRESH_SECONDS, what="the leaderboard", clock=clock)
+        self._metrics: dict[str, tuple[Mapping[str, MetricStanding], str]] = {}
+        """What is most of the JSON, by version: it is written anew only where there are new scores."""
 
     async def page(self) -> Page:
         """The leaderboard, at most FRESH_SECONDS old."""
@@ -63,20 +65,29 @@ class Board:
         )
 
     async def _make(self) -> Page:
-        plain = await encode(view(await self.facts()))
-        return Page(
-            plain=plain,
-            gzipped=await asyncio.to_thread(gzip.compress, plain, _GZIP_LEVEL, mtime=0),
-            etag=f'"{hashlib.sha256(plain).hexdigest()[:32]}"',
-        )
+        """Model by model, so that what else the loop has to do comes in between; and the rest on a thread."""
+        facts = await self.facts()
+        known, self._metrics = self._metrics, {}
+        models: list[bytes] = []
+        for model in view_models(facts):
+            metrics, written = known.get(model.version, (None, ""))
+            if metrics is not model.metrics:
+                written = _write({name: to_json(thinned(name, one)) for name, one in model.metrics.items()})
+            self._metrics[model.version] = (model.metrics, written)
+            models.append(_object(to_json(replace(model, metrics={})), metrics=written).encode())
+            await asyncio.sleep(0)
+        return await asyncio.to_thread(_page, to_json(view_frame(facts)), models)
 
 
-async def encode(board: BoardView) -> bytes:
-    """The JSON of a leaderboard. Model by model, so that what else the loop has to do comes in between."""
-    frame = to_json(replace(board, models=()))
-    models = []
-    for model in board.models:
-        models.append(_write(to_json(model)))
-        await asyncio.sleep(0)
-    items = [f"{_write(name)}:{_write(value)}" for name, value in frame.items() if name != "models"]
-    return f'{{{",".join(items)},"models":[{",".join(models)}]}}'.encode()
+def _page(frame: Mapping[str, object], models: Sequence[bytes]) -> Page:
+    """The models come last, whatever their place is in the protocol: an object's names have no order."""
+    head = _object({name: value for name, value in frame.items() if name != "models"})
+    plain = b"".join((head[:-1].encode(), b',"models":[', b",".join(models), b"]}"))
+    etag = f'"{hashlib.sha256(plain).hexdigest()[:32]}"'
+    return Page(plain=plain, gzipped=gzip.compress(plain, _GZIP_LEVEL, mtime=0), etag=etag)
+
+
+def _object(obj: Mapping[str, object], **written: str) -> str:
+    """The JSON of an object, of which some values are written already."""
+    items = (f"{_write(name)}:{written[name] if name in written else _write(value)}" for name, value in obj.items())
+    return f"{{{','.join(items)}}}"

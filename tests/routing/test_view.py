@@ -21,7 +21,7 @@ from routing.scores.standings import (
     Scoreboard,
     ValidatorStanding,
 )
-from routing.view import MOST_POINTS, Facts, status_of, view, view_decision, view_served
+from routing.view import MOST_POINTS, Facts, status_of, thinned, view, view_decision, view_served
 from streaming.engine import EngineInfo
 from streaming.schema import to_json
 
@@ -184,10 +184,12 @@ def test_the_json_has_the_fields_of_the_protocol_and_no_others() -> None:
 
 def test_trends_are_thinned_from_end_to_end_but_for_the_totals() -> None:
     metrics = view(facts(worker(BEST))).models[0].metrics
-    assert len(metrics["total"].trend) == 64
-    thinned = [at for at, _ in metrics["wer"].trend]
-    assert (len(thinned), thinned[0], thinned[-1]) == (MOST_POINTS, 0.0, 63.0)
-    assert thinned == sorted(set(thinned))
+    assert thinned("total", metrics["total"]) == metrics["total"]
+    kept = [at for at, _ in thinned("wer", metrics["wer"]).trend]
+    assert (len(kept), kept[0], kept[-1]) == (MOST_POINTS, 0.0, 63.0)
+    assert kept == sorted(set(kept))
+    short = standing(MOST_POINTS)
+    assert thinned("wer", short) == short
 
 
 def test_what_is_excluded_says_why() -> None:

@@ -15,18 +15,20 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from routing.settings import RoutingSettings
 from server import engines
-from server.__main__ import main
+from server.__main__ import _access_policy, main
 from server.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith("MUSE_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("MUSE_ROUTING_DATABASE", f"sqlite:///{tmp_path}/muse.db")
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -49,8 +51,10 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert raised.value.code == 0
     text = capsys.readouterr().out
-    for name in Settings.model_fields:
-        assert f"MUSE_{name.upper()}" in text
+    for prefix, settings in (("MUSE_", Settings), ("MUSE_ROUTING_", RoutingSettings)):
+        for name in settings.model_fields:
+            assert f"{prefix}{name.upper()} " in text
+    assert str(ROOT) not in text
 
 
 def test_a_bad_setting_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +107,42 @@ def test_a_missing_package_is_named(capsys: pytest.CaptureFixture[str], monkeypa
 
     monkeypatch.setattr(engines, "build_detectors", build_detectors)
     assert "muse-voice[embedded]" in failure(capsys, "--port", "0")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite:////proc/nowhere/muse.db", "/proc/nowhere/muse.db"),
+        ("postgresql+psycopg://muse:hunter2@127.0.0.1:9/muse", "127.0.0.1:9"),
+        ("nonesuch", "expected"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, url: str, told: str
+) -> None:
+    monkeypatch.setenv("MUSE_ROUTING_DATABASE", url)
+    line = failure(capsys, "--port", "0", "--engine", "echo")
+    assert told in line
+    assert "hunter2" not in line
+
+
+def test_a_bad_routing_setting_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSE_ROUTING_NETUID", "x")
+    assert failure(capsys, "--port", "0", "--engine", "echo").startswith("muse: MUSE_ROUTING_NETUID: ")
+
+
+def test_a_worker_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    line = failure(capsys, "--port", "0", "--engine", "ws://127.0.0.1:9")
+    assert "127.0.0.1:9" in line
+
+
+def test_what_is_no_setting_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MUSE_NONESUCH", "MUSE_ROUTING_NONESUCH", "MUSE_HUB_MIRROR", "MUSE_WORKER_KEY", "MUSE_ROUTING_TOP"):
+        monkeypatch.setenv(name, "1")
+    with caplog.at_level(logging.WARNING, "server"):
+        _access_policy(Settings())
+    told = [record.getMessage() for record in caplog.records if "is not a setting" in record.getMessage()]
+    assert told == ["MUSE_NONESUCH is not a setting", "MUSE_ROUTING_NONESUCH is not a setting"]
 
 
 @pytest.fixture

@@ -44,6 +44,18 @@ def test_bad_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, valu
         Settings()
 
 
+@pytest.mark.parametrize("value", ["echo,nonesuch", "ws://", "echo ws://host:1"])
+def test_an_engine_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("MUSE_ENGINE", value)
+    with pytest.raises(ValidationError, match="expected embedded"):
+        Settings()
+
+
+def test_engines_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSE_ENGINE", " ws://a:1, embedded,ws://a:1 ,")
+    assert Settings().engine == ("ws://a:1", "embedded")
+
+
 def test_every_setting_is_described() -> None:
     text = describe()
     for name, field in Settings.model_fields.items():
