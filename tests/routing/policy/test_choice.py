@@ -29,7 +29,7 @@ from routing.policy.contract import (
     Stage,
 )
 from streaming.errors import EngineBusyError
-from tests.routing.policy.figures import HOUSE, key, live, ranking, worker
+from tests.routing.policy.figures import HOUSE, key, live, ranking, stats, worker
 
 RANKING = ranking(("ann", 0.5, 0.6), ("bob", 0.3, 0.6), ("cat", 0.2, 0.6))
 ANN, BOB, CAT = key("ann"), key("bob"), key("cat")
@@ -205,6 +205,7 @@ def test_the_latency_class_goes_by_what_was_measured_here() -> None:
     assert decide(SessionNeeds(latency="relaxed"), timings=slow).key == ANN
     assert decide(needs, timings=live(ann=700.0)).key == ANN
     assert decide(needs, timings={}).key == ANN
+    assert decide(needs, timings={ANN: stats(900.0, turns=19)}).key == ANN
     assert decide(needs, timings=slow, rules=Rules(interactive_gap=1000.0)).key == ANN
 
 

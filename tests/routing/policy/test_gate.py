@@ -20,6 +20,12 @@ def test_a_share_of_the_incumbents_score_must_be_reached(score: float | None, co
     assert against(models, key("new"), incumbent=key("old")) == code
 
 
+def test_the_incumbents_score_counts_and_not_what_others_have() -> None:
+    models = ranking(("new", 0.5, 0.5), ("best", 0.2, 0.9), ("good", 0.1, 0.8), ("old", 0.05, 0.5))
+    assert against(models, key("new"), incumbent=key("old")) is None
+    assert against(models, key("new"), incumbent=key("good")) == "low_score"
+
+
 def test_a_score_that_may_be_luck_is_not_enough() -> None:
     new, old = ranking(("new", 0.5, 0.6), ("old", 0.3, 0.6))
     lucky = replace(new, scores=ModelScores(metrics={TOTAL: total(0.6, spread=0.1)}))

@@ -335,7 +335,7 @@ def test_a_candidate_whose_checkpoint_is_refused_is_barred_and_the_next_one_trie
     site.until("loading")
     site.models["bad"].state, site.models["bad"].problem = "failed", "sha256 of model.safetensors differs"
     rollout = site.step()
-    assert (rollout.stage, rollout.candidate) == ("rolled_back", BAD)
+    assert (rollout.stage, rollout.candidate, rollout.strikes) == ("rolled_back", BAD, ((BAD, 1),))
     assert "sha256 of model.safetensors differs" in rollout.reason.text
     site.models["bad"].state = None  # the fleet drops what is not wanted
     assert (site.step().stage, site.rollout.candidate) == ("watching", NEW)
