@@ -81,6 +81,7 @@ class _Look:
         self.failures = failures(workers)
         self.ready = {worker.key for worker in workers if worker.state in ("ready", "overloaded")}
         self.there = self.ready | {worker.key for worker in workers if worker.state == "starting"}
+        self.leaderboard = any(r.entry is not None for r in ranking)  # there is none before it has been read
         self.excluded = {r.key: r.excluded for r in ranking if r.excluded is not None}
         self.able = {r.key: r for r in ranking if r.rank is not None and rollout.bar(r.key) is None}
 
@@ -125,8 +126,8 @@ class _Look:
         if (excluded := self.excluded.get(incumbent)) is not None:
             return Reason(code=excluded.code, text=f"{brief(incumbent)} is out: {excluded.text}")
         if (bar := self.rollout.bar(incumbent)) is not None:
-            return bar.reason
-        if ranked is None or (self.rollout.listed and ranked.entry is None):
+            return _about(incumbent, bar.reason)
+        if ranked is None or (self.rollout.listed and self.leaderboard and ranked.entry is None):
             return Reason(code="gone", text=f"{brief(incumbent)} is not served any more")
         if incumbent not in self.there:
             return Reason(code="no_worker", text=f"{brief(incumbent)} has lost all its workers")

@@ -286,6 +286,15 @@ def test_an_incumbent_that_vanished_from_the_chain_is_replaced_at_once() -> None
     assert (rollout.stage, rollout.incumbent, rollout.reason.code) == ("settled", OLD, "gone")
 
 
+def test_before_the_leaderboard_has_been_read_the_incumbent_stays() -> None:
+    site = settled(new=Model(None), old=Model(None))
+    site.go(3)
+    assert site.rollout.incumbent == OLD
+    site.models["new"].incentive, site.models["old"].incentive = 0.31, 0.3
+    site.go(3)
+    assert site.stages() == ["settled"]
+
+
 def test_an_incumbent_that_begins_to_fail_is_replaced_at_once() -> None:
     site = settled(new=Model(0.2), old=Model(0.3))
     site.models["old"].failing = True
