@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,6 +43,12 @@ def require_worker() -> None:
     """The Moshi worker's environment."""
     if not WORKER_PYTHON.exists():
         absent("the Moshi worker is not installed: run `make worker-moshi`")
+
+
+def require_ray() -> None:
+    """Ray."""
+    if find_spec("ray") is None:
+        absent("ray is not installed: pip install 'muse-voice[ray]'")
 
 
 def require_gpu() -> None:

@@ -26,9 +26,6 @@ T = TypeVar("T")
 
 HOST = "{host}"
 
-_PLACE_SECONDS = 60.0
-"""What it may take until the cluster has a place for a worker."""
-
 _REPLY_SECONDS = 5.0
 """What an actor may take to answer, beyond what it was asked to wait."""
 
@@ -41,13 +38,14 @@ class RayOptions:
 
     `address` is the cluster, of which this machine is a node; None is one of this machine alone, made and ended here,
     whose workers listen on loopback. Others listen on their node's address and want `key`. `gpus` and `cpus` are what
-    Ray sets aside for each worker.
+    Ray sets aside for each worker, and `place` how many seconds it may take until a node has a place for one.
     """
 
     address: str | None = None
     gpus: float = 1
     cpus: float = 1
     key: str = ""
+    place: float = 60.0
 
 
 class RayCluster:
@@ -73,7 +71,7 @@ class RayCluster:
         """See `Launcher.launch`."""
         line = self._command.line(deployment, listen=f"{HOST}:0")
         actor = await self._call(self._place)
-        return RayWorker(actor, line, key=self._options.key, loopback=self._options.address is None, call=self._call)
+        return RayWorker(actor, line, self._options, self._call)
 
     async def close(self) -> None:
         """See `Launcher.close`."""
@@ -99,19 +97,21 @@ class RayWorker:
     """
 
     def __init__(
-        self, actor: Any, line: Sequence[str], *, key: str, loopback: bool, call: Callable[[Callable[[], None]], Any]
+        self, actor: Any, line: Sequence[str], options: RayOptions, call: Callable[[Callable[[], None]], Any]
     ) -> None:
         self._actor = actor
         self._line = line
-        self._key = key
-        self._loopback = loopback
+        self._options = options
         self._call = call
+        self._placed = False
 
     async def ready(self) -> str | Exit:
         """See `Running.ready`."""
         try:
-            async with asyncio.timeout(_PLACE_SECONDS):
-                await _answer(self._actor.start.remote(self._line, self._key, loopback=self._loopback))
+            async with asyncio.timeout(self._options.place):
+                loopback = self._options.address is None
+                await _answer(self._actor.start.remote(self._line, self._options.key, loopback=loopback))
+            self._placed = True
             ready: str | Exit = await _answer(self._actor.ready.remote())
         except TimeoutError:
             return Exit(problem="no node of the cluster has a place for it")
@@ -129,9 +129,10 @@ class RayWorker:
 
     async def stop(self, patience: float) -> None:
         """See `Running.stop`; of an actor that does not answer, and of its process, Ray disposes."""
-        with contextlib.suppress(TimeoutError, _ray().exceptions.RayError):
-            async with asyncio.timeout(patience + _REPLY_SECONDS):
-                await _answer(self._actor.stop.remote(patience))
+        if self._placed:
+            with contextlib.suppress(TimeoutError, _ray().exceptions.RayError):
+                async with asyncio.timeout(patience + _REPLY_SECONDS):
+                    await _answer(self._actor.stop.remote(patience))
         await self._call(lambda: _ray().kill(self._actor))
 
 

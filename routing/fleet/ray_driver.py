@@ -17,7 +17,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,16 @@ class Driver:
     def __init__(self, launcher: Launcher, tell: Tell) -> None:
         self._launcher = launcher
         self._tell = tell
-        self._running: dict[int, Running] = {}
+        self._launching: dict[int, asyncio.Task[Running]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take(self, request: dict[str, Any]) -> None:
         """Begin to do what is asked."""
         if "launch" in request:
-            self._begin(self._launch(request["launch"], Deployment(**request["deployment"])))
+            number = request["launch"]
+            launching = asyncio.create_task(self._launcher.launch(Deployment(**request["deployment"])))
+            self._launching[number] = launching
+            self._begin(self._follow(number, launching))
         else:
             self._begin(self._stop(request["stop"], request["patience"]))
 
@@ -55,16 +58,16 @@ class Driver:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(running.stop(_STOP_SECONDS) for running in self._running.values()))
+        await asyncio.gather(*(self._stop(number, _STOP_SECONDS) for number in list(self._launching)))
 
-    def _begin(self, work: Any) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _launch(self, number: int, deployment: Deployment) -> None:
+    async def _follow(self, number: int, launching: asyncio.Task[Running]) -> None:
         try:
-            running = self._running[number] = await self._launcher.launch(deployment)
+            running = await asyncio.shield(launching)
             ready = await running.ready()
             if not isinstance(ready, Exit):
                 self._tell({"worker": number, "ready": ready})
@@ -74,9 +77,14 @@ class Driver:
         self._tell({"worker": number, "gone": asdict(ready)})
 
     async def _stop(self, number: int, patience: float) -> None:
-        if (running := self._running.pop(number, None)) is not None:
-            await running.stop(patience)
-        self._tell({"worker": number, "stopped": True})
+        """Stop what has been launched, or is being launched."""
+        launching = self._launching.pop(number)
+        await asyncio.wait((launching,))
+        try:
+            if launching.exception() is None:
+                await launching.result().stop(patience)
+        finally:
+            self._tell({"worker": number, "stopped": True})
 
 
 async def _serve() -> None:

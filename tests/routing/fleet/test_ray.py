@@ -10,28 +10,30 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from routing.fleet.command import ROOT, WorkerCommand
+from routing.fleet.contract import Deployment
+from routing.fleet.launcher import Exit
 from routing.fleet.ray import RayLauncher
 from routing.fleet.ray_cluster import RayOptions
 from streaming.errors import EngineError
-from tests.prerequisites import absent
+from tests.prerequisites import require_ray
 from tests.routing.fleet.contract import KeepingContract
 from tests.routing.fleet.grounds import KEY, Ground, KeptGround, Talk, command_line, kill, parent, processes, until
 
-_NO_RAY = "ray is not installed: pip install 'muse-voice[ray]'"
+
+@pytest.fixture(autouse=True, scope="module")
+def ray_is_installed() -> None:
+    require_ray()
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
+def cluster(ray_is_installed: None) -> Iterator[str]:
     """The address of a cluster of this machine."""
-    if find_spec("ray") is None:
-        absent(_NO_RAY)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray: Any = import_module("ray")
     before = signal.getsignal(signal.SIGTERM)
@@ -107,8 +109,6 @@ asyncio.run(main())
 
 async def test_a_cluster_of_its_own_goes_with_its_gateway_and_so_do_the_workers(tmp_path: Path) -> None:
     """And it is quiet, on loopback, and not in the gateway's process."""
-    if find_spec("ray") is None:
-        absent(_NO_RAY)
     there = KeptGround(tmp_path, "ray")
     settings = there.settings("ray").model_dump(include={"fleet", "worker_python", "worker_options", "worker_gpus"})
     gateway = await asyncio.create_subprocess_exec(
@@ -158,4 +158,14 @@ async def test_what_cannot_work_is_told_at_the_start(options: Any, said: str) ->
     launcher = RayLauncher(WorkerCommand(python=Path(sys.executable)), RayOptions(**options))
     with pytest.raises(EngineError, match=said):
         await launcher.start()
+    await launcher.close()
+
+
+async def test_where_there_is_no_place_for_a_worker_that_is_told(cluster: str) -> None:
+    command = WorkerCommand(python=Path(sys.executable))
+    launcher = RayLauncher(command, RayOptions(address=cluster, cpus=1000, key=KEY, place=0.5))
+    await launcher.start()
+    worker = await launcher.launch(Deployment(key="a", weights="a"))
+    assert await worker.ready() == Exit(problem="no node of the cluster has a place for it")
+    await worker.stop(0)
     await launcher.close()
