@@ -7,7 +7,7 @@ import base64
 import json
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -134,6 +134,18 @@ async def test_a_shadow_is_measured_as_the_call_is(serve: Serve) -> None:
         assert heard.gap_p50 is not None
         assert silent.gap_p50 == pytest.approx(heard.gap_p50, abs=100)
         assert server.count("muse_turn_latency_seconds_count") == 1
+
+
+async def test_the_session_tells_once_why_it_has_its_model(serve: Serve) -> None:
+    async with serve(echo_gateway()) as server, connect(server) as connection:
+        created = (await until(connection, "session.created"))[-1].session
+        metadata = created.metadata
+        assert (metadata["muse.model"], metadata["muse.role"]) == ("muse-echo", "fallback")
+        assert json.loads(metadata["muse.reasons"])[0]["code"] == "fallback"
+        sent_back = created.model_dump(exclude_none=True) | {"instructions": "Be brief."}
+        await connection.send(cast(Any, {"type": "session.update", "session": sent_back}))
+        updated = (await until(connection, "session.updated"))[-1].session
+        assert (updated.instructions, updated.metadata) == ("Be brief.", None)
 
 
 async def test_a_committed_turn_comes_back_sample_by_sample(serve: Serve) -> None:

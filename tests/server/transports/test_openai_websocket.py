@@ -111,6 +111,24 @@ async def test_an_unknown_model_is_refused_with_the_names_there_are(serve: Serve
         assert "auto, fake" in error["message"]
 
 
+@pytest.mark.parametrize("path", ["/v1/realtime", "/api/chat"])
+async def test_needs_that_are_not_known_are_refused_by_name(serve: Serve, path: str) -> None:
+    async with serve(fake_gateway()) as server:
+        for query, name in (("mode=half", "mode"), ("latency=fast", "latency"), ("language=!", "language")):
+            status, error, _ = await refused(f"ws://127.0.0.1:{server.port}{path}?{query}")
+            assert (status, error["code"]) == (400, "invalid_value")
+            assert error["message"].startswith(f"{name}: expected ")
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime", "/api/chat"])
+async def test_needs_that_no_model_meets_are_refused(serve: Serve, path: str) -> None:
+    async with serve(fake_gateway()) as server:
+        status, error, _ = await refused(f"ws://127.0.0.1:{server.port}{path}?mode=duplex")
+        assert (status, error["code"]) == (404, "model_not_found")
+        async with connect(f"ws://127.0.0.1:{server.port}{path}?mode=turn_based&language=en-GB&latency=interactive"):
+            assert server.gateway.active == 1
+
+
 async def test_another_path_is_404(serve: Serve) -> None:
     async with serve(fake_gateway()) as server:
         status, error, _ = await refused(f"ws://127.0.0.1:{server.port}/v2/realtime")
