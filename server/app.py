@@ -19,7 +19,6 @@ from server.api.page import PAGE, SecurityHeaders, add_page
 from server.api.scores import scores_router
 from server.auth import AccessPolicy
 from server.board import Board
-from server.duel_door import DuelDoor
 from server.gateway import Gateway
 from server.opinions import Opinions
 from server.transports.moshi_websocket import moshi_router
@@ -39,8 +38,8 @@ def create_app(
 ) -> FastAPI:
     """The application. Its lifespan starts the gateway, unless that has been done, and closes it.
 
-    `routing`, with the `opinions` that hang on the gateway's turns: what is behind the leaderboard, scores, feedback
-    and duels, which are not there without. `recording`: conversations are recorded, and the page must say so.
+    `opinions`, which hang on the gateway's turns, are behind feedback and duels; `routing`, with them, is behind the
+    leaderboard and scores: none is there without. `recording`: conversations are recorded, and the page must say so.
     """
 
     @contextlib.asynccontextmanager
@@ -60,7 +59,10 @@ def create_app(
     app.include_router(models_router(gateway.router, access))
     if routing is not None and opinions is not None:
         _add_leaderboard(app, routing, opinions, access)
-    duels = DuelDoor(opinions.duels) if opinions is not None else None
+    if opinions is not None:
+        app.include_router(feedback_router(opinions, access))
+        app.include_router(duels_router(opinions, gateway.router, access))
+    duels = None if opinions is None else opinions.door
     limits = limits or WebSocketLimits()
     app.include_router(realtime_router(gateway, access, limits, duels))
     app.include_router(moshi_router(gateway, access, limits, duels))
@@ -71,5 +73,3 @@ def create_app(
 def _add_leaderboard(app: FastAPI, routing: Routing, opinions: Opinions, access: AccessPolicy) -> None:
     app.include_router(leaderboard_router(Board(routing, opinions), routing, access))
     app.include_router(scores_router(routing.intake))
-    app.include_router(feedback_router(opinions, access))
-    app.include_router(duels_router(opinions, routing.router, access))

@@ -3,9 +3,9 @@
 The session itself knows the model by its label only (`Gateway.admit`). What else the model's engine puts into the
 events is taken out here: how long each of its stages took, how many tokens it counted, what it says when it fails.
 
-What is left can still betray a model to somebody who knows it: its voice and manners, how fast it answers, whether it is
-duplex (`session.created` shows what holds, and such an engine refuses what others do not), whether it speaks and finds
-the user's words, and the languages that it knows.
+What is left can still betray a model to somebody who knows it: its voice and manners, how fast it answers, whether it
+is duplex (`session.created` shows what holds, and such an engine refuses what others do not), whether it speaks and
+finds the user's words, and the languages that it knows.
 """
 
 from __future__ import annotations

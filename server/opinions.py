@@ -18,6 +18,7 @@ from routing.feedback.turns import RatedTurns
 from routing.policy.contract import SessionNeeds
 from routing.router import Router
 from routing.storage.database import Database
+from server.duel_door import DuelDoor
 from server.gateway import Call
 from streaming.errors import MuseError
 from streaming.observations import TurnMeasured
@@ -45,6 +46,7 @@ class Opinions:
         today: Callable[[], date] = _today,
     ) -> None:
         self.duels = duels or Duels()
+        self.door = DuelDoor(self.duels, clock=clock)
         self._turns = RatedTurns()
         self._feedback = FeedbackStore(database)
         self._votes = VoteStore(database)

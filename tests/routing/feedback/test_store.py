@@ -16,14 +16,14 @@ from routing.feedback.store import FeedbackStore, FeedbackSummary
 from routing.feedback.turns import RatedTurn
 from routing.storage.database import Database, open_database
 from streaming.errors import EngineError, PeerError
-from streaming.timeline import TurnLatency
+from streaming.timeline import Part, TurnLatency
 
 DAY = date(2026, 11, 22)
 MS = 1_000_000
 
 
 def turn(version: str = "m@1", *, total: float = 412.3) -> RatedTurn:
-    parts = (("endpointing", round(203.7 * MS)), ("think", round((total - 203.7) * MS)))
+    parts: tuple[tuple[Part, int], ...] = (("endpointing", round(203.7 * MS)), ("think", round((total - 203.7) * MS)))
     return RatedTurn(version=version, latency=TurnLatency(total=round(total * MS), parts=parts))
 
 
