@@ -34,7 +34,7 @@ async def _run(settings: RoutingSettings, out: Path, *, now: float) -> int:
     snapshot = state.snapshot
     snapshot_file.write(out, snapshot)
     print(
-        f"{out}: {len(snapshot.entries)} models, {len(snapshot.validators)} validators,"
-        f" {len(snapshot.dropped)} commitments dropped, block {snapshot.block}"
+        f"{out}: block {snapshot.block}; models: {len(snapshot.entries)}, validators: {len(snapshot.validators)},"
+        f" dropped: {len(snapshot.dropped)}"
     )
     return 0

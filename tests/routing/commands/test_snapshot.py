@@ -43,7 +43,7 @@ def test_what_the_chain_says_can_be_served_from_a_file(
 ) -> None:
     out = tmp_path / "leaderboard.json"
     assert call("--source", "chain", str(out)) == 0
-    assert capsys.readouterr().out == f"{out}: 1 models, 1 validators, 1 commitments dropped, block 5000000\n"
+    assert capsys.readouterr().out == f"{out}: block 5000000; models: 1, validators: 1, dropped: 1\n"
     written = snapshot_file.read(out)
     assert [entry.model for entry in written.entries] == ["omega/moshi-a"]
     again = tmp_path / "again.json"
