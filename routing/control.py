@@ -143,7 +143,8 @@ class Control:
         )
         if after != before:
             router.rollout = after
-            self._tell(before, after)
+            self.rollbacks += len({bar.key for bar in after.barred} - {bar.key for bar in before.barred})
+            _tell(before, after)
         deployments = wanted(
             ranking=ranking,
             rollout=after,
@@ -159,7 +160,7 @@ class Control:
     async def share(self) -> None:
         """Keep the rollout where other gateways, and this one after a restart, find it; go by theirs where newer."""
         try:
-            if not await self._adopt() and self._router.rollout != self._shared:
+            if not await self._adopt() and _gist(self._router.rollout) != _gist(self._shared):
                 await self._save(self._router.rollout)
         except EngineError as error:
             self.troubles.note("the rollout's state", error.message)
@@ -174,34 +175,18 @@ class Control:
             return False
         value, self._revision = stored
         theirs = read_rollout(value)
-        # Turns are counted by each process for itself, from the beginning of the step.
-        turns = self._router.timings().get(theirs.candidate or "", LiveStats()).total_turns
-        before, self._shared = self._router.rollout, replace(theirs, turns_at=turns)
-        self._router.rollout = self._shared
-        self._tell(before, self._shared)
+        mine = self._router.rollout
+        # Turns are counted by each process for itself, from the beginning of a step.
+        counted = self._router.timings().get(theirs.candidate or "", LiveStats()).total_turns
+        turns = mine.turns_at if _step_of(theirs) == _step_of(mine) else counted
+        self._router.rollout = self._shared = replace(theirs, turns_at=turns)
+        _tell(mine, self._shared)
         return True
 
     async def _save(self, rollout: Rollout) -> None:
         if await self._states.save(STATE, to_json(rollout), revision=self._revision):
             self._shared = rollout
             self._revision += 1
-
-    def _tell(self, before: Rollout, after: Rollout) -> None:
-        self.rollbacks += len(set(after.barred) - set(before.barred))
-        if (before.stage, before.incumbent, before.candidate, before.share) != (
-            after.stage,
-            after.incumbent,
-            after.candidate,
-            after.share,
-        ):
-            fields = {
-                "stage": after.stage,
-                "incumbent": after.incumbent,
-                "candidate": after.candidate,
-                "share": after.share,
-                "reason": after.reason.text,
-            }
-            _log.info("rollout", extra={"fields": fields})
 
     async def _repeat(
         self, what: str, work: Callable[[], Awaitable[None]], *, after: asyncio.Task[None] | None = None
@@ -222,6 +207,27 @@ class Control:
             if self.troubles.open.get(what) != problem:
                 _log.exception("a defect while %s", what)
         self.troubles.note(what, problem)
+
+
+def _gist(rollout: Rollout) -> Rollout:
+    """What gateways must agree on: not what each has counted, nor what it says of that."""
+    return replace(rollout, turns_at=0, reason=Rollout().reason)
+
+
+def _step_of(rollout: Rollout) -> tuple[object, ...]:
+    return rollout.stage, rollout.incumbent, rollout.candidate, rollout.share, rollout.since
+
+
+def _tell(before: Rollout, after: Rollout) -> None:
+    if _step_of(before) != _step_of(after):
+        fields = {
+            "stage": after.stage,
+            "incumbent": after.incumbent,
+            "candidate": after.candidate,
+            "share": after.share,
+            "reason": after.reason.text,
+        }
+        _log.info("rollout", extra={"fields": fields})
 
 
 def read_rollout(value: Mapping[str, Any]) -> Rollout:

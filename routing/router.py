@@ -228,6 +228,10 @@ class Router:
         except TimeoutError:
             self._failed(worker, "open_timeout")
             raise EngineBusyError("The engine does not answer; try again.", retry_after=_RETRY_SECONDS) from None
+        except Exception:  # one engine's defect is not another's
+            _log.exception("a conversation cannot be opened")
+            self._failed(worker, "defect")
+            raise EngineError("The engine has failed.") from None
         key = worker.key
         info = self._pool.info(worker.address)
         engine = MeasuredSession(

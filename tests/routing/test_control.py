@@ -12,10 +12,11 @@ import pytest
 from routing import control as module
 from routing.control import STATE, Control
 from routing.leaderboard import Entry, Snapshot, SourceState
-from routing.policy.contract import Reason, Rules, SessionNeeds
+from routing.policy.contract import Bar, Reason, Rules, SessionNeeds
 from routing.router import Router
 from routing.scores.standings import Scoreboard
 from streaming.errors import EngineError
+from streaming.schema import to_json
 from streaming.timeline import TurnLatency
 from tests.routing.fakes import FakeEngine, FakeFleet, router_for
 
@@ -270,6 +271,43 @@ async def test_gateways_go_by_whoever_was_first() -> None:
     await two.control.share()
     await one.control.share()
     assert one.router.rollout == two.router.rollout
+
+
+async def test_gateways_that_count_for_themselves_do_not_set_each_other_back() -> None:
+    store, source = Store(), FakeSource(OLD, NEW)
+    worlds = [World(FakeEngine(OLD), FakeEngine(NEW), source=source, store=store) for _ in range(2)]
+    for world in worlds:
+        await world.begin()
+    source.keys = (NEW, OLD)
+    for world in worlds:
+        await world.until("canary")
+    for world in worlds:  # who was second has adopted the step of the first
+        await world.step()
+    revision = store.states[STATE][1]
+    one, two = worlds
+    assert one.router.rollout.since == two.router.rollout.since
+    for _ in range(10):
+        for world in worlds:
+            await world.call(turns=1)
+            await world.step()
+    assert store.states[STATE][1] == revision
+    for _ in range(60):
+        await one.call(turns=1)
+        await one.step()
+    assert one.router.rollout.incumbent == NEW
+    await two.step()
+    assert two.router.rollout.incumbent == NEW
+
+
+async def test_what_another_has_barred_is_no_rollback_of_ones_own() -> None:
+    store = Store()
+    world = await World(FakeEngine(OLD), FakeEngine(NEW), store=store).begin()
+    bar = Bar(key=NEW, until=world.time + 999, reason=Reason(code="slow", text="too slow"))
+    theirs = replace(world.router.rollout, barred=(bar,))
+    assert await store.save(STATE, to_json(theirs), revision=store.states[STATE][1])
+    await world.control.share()
+    assert world.router.rollout.barred == (bar,)
+    assert world.control.rollbacks == 0
 
 
 async def test_a_state_that_cannot_be_read_is_told_and_replaced() -> None:

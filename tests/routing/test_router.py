@@ -84,6 +84,18 @@ async def test_a_model_whose_workers_are_gone_is_passed_over_for_the_next() -> N
     assert (router.timings()["best"].errors, router.timings()["other"].errors) == (1.0, 0.0)
 
 
+async def test_an_engine_with_a_defect_is_passed_over_too(caplog: pytest.LogCaptureFixture) -> None:
+    codes: list[str] = []
+    broken, other = FakeEngine("best"), FakeEngine("other")
+    broken.refusal = RuntimeError("a secret")
+    router, _ = await started(broken, other, on_error=codes.append)
+    async with router.place(AUTO, session_id="sess_1") as placement:
+        assert placement.choice.model == "other"
+        assert "secret" not in placement.metadata["muse.reasons"]
+    assert codes == ["defect"]
+    assert "a conversation cannot be opened" in caplog.text
+
+
 async def test_one_that_is_another_model_by_now_is_passed_over() -> None:
     best, other = FakeEngine("best"), FakeEngine("other")
     router, fleet = await started(best, other)
