@@ -275,28 +275,25 @@ async def test_gateways_go_by_whoever_was_first() -> None:
 
 async def test_gateways_that_count_for_themselves_do_not_set_each_other_back() -> None:
     store, source = Store(), FakeSource(OLD, NEW)
-    worlds = [World(FakeEngine(OLD), FakeEngine(NEW), source=source, store=store) for _ in range(2)]
-    for world in worlds:
-        await world.begin()
-    source.keys = (NEW, OLD)
-    for world in worlds:
-        await world.until("canary")
-    for world in worlds:  # who was second has adopted the step of the first
-        await world.step()
+    one, two = [World(FakeEngine(OLD), FakeEngine(NEW), source=source, store=store) for _ in range(2)]
+    await one.begin()
+    await two.begin()
+    canary = replace(one.router.rollout, stage="canary", candidate=NEW, share=0.5, since=7.0)
+    one.router.rollout = canary
+    await one.control.share()
+    await two.control.share()
+    for world, turns in ((one, 5), (two, 9)):
+        told = Reason(code="heard", text=f"after {turns} turns")
+        world.router.rollout = replace(canary, turns_at=turns, reason=told)
     revision = store.states[STATE][1]
-    one, two = worlds
-    assert one.router.rollout.since == two.router.rollout.since
-    for _ in range(10):
-        for world in worlds:
-            await world.call(turns=1)
-            await world.step()
+    for _ in range(3):
+        await one.control.share()
+        await two.control.share()
     assert store.states[STATE][1] == revision
-    for _ in range(60):
-        await one.call(turns=1)
-        await one.step()
-    assert one.router.rollout.incumbent == NEW
-    await two.step()
-    assert two.router.rollout.incumbent == NEW
+    barred = replace(canary, barred=(Bar(key="x", until=9e9, reason=Reason(code="slow", text="slow")),))
+    assert await store.save(STATE, to_json(barred), revision=revision)
+    await one.control.share()
+    assert (one.router.rollout.barred, one.router.rollout.turns_at) == (barred.barred, 5)
 
 
 async def test_what_another_has_barred_is_no_rollback_of_ones_own() -> None:
