@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -128,16 +128,40 @@ def test_processes_that_open_it_at_once_migrate_it_once(database_url: str) -> No
     assert [(child.communicate(timeout=60)[1], child.returncode) for child in running] == [(b"", 0)] * 3
 
 
-def test_threads_that_open_it_at_once_migrate_it_once(opening: Callable[[], Database]) -> None:
-    failed: list[BaseException] = []
+def test_who_opens_it_waits_for_another_that_migrates_it(database_url: str) -> None:
+    """The other holds what a migration holds: the advisory lock, or the file."""
+    held = f"SELECT pg_advisory_xact_lock({0x6D757365})" if "postgres" in database_url else "BEGIN IMMEDIATE"
+    engine = create_engine(database_url, connect_args={} if "postgres" in database_url else {"isolation_level": None})
+    opened = threading.Event()
 
-    def again() -> None:
+    def open_it() -> None:
+        open_database(database_url).close()
+        opened.set()
+
+    with engine.connect() as holder:
+        holder.exec_driver_sql(held)
+        opening = threading.Thread(target=open_it)
+        opening.start()
+        assert not opened.wait(0.5)
+        holder.rollback()
+        assert opened.wait(20)
+    opening.join()
+    engine.dispose()
+
+
+def test_threads_open_different_databases_at_once(tmp_path: Path) -> None:
+    """Alembic itself runs one migration at a time in a process."""
+    failed: list[BaseException] = []
+    start = threading.Barrier(4)
+
+    def open_it(number: int) -> None:
         try:
-            opening()
+            start.wait(10)
+            open_database(f"sqlite:///{tmp_path}/{number}.db").close()
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=again) for _ in range(4)]
+    threads = [threading.Thread(target=open_it, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -150,6 +150,11 @@ async def test_a_body_is_bounded_whether_its_length_is_told_or_not(database: Dat
     async with connect(open_intake(database)) as http:
         told = await http.post("/v1/scores", content=b" " * (MOST_BYTES + 1), headers=signed(b""))
         assert error_of(told) == (413, "too_large", None)
+        told = await http.post(
+            "/v1/scores", content=endless(), headers={**signed(b""), "Content-Length": str(MOST_BYTES + 1)}
+        )
+        assert error_of(told) == (413, "too_large", None)
+        assert sent == 0
         untold = await http.post("/v1/scores", content=endless(), headers=signed(b""))
         assert error_of(untold) == (413, "too_large", None)
 
