@@ -45,7 +45,7 @@ class Opinions:
         clock: Callable[[], int] = time.monotonic_ns,
         today: Callable[[], date] = _today,
     ) -> None:
-        self.duels = duels or Duels()
+        self.duels = Duels() if duels is None else duels
         self.door = DuelDoor(self.duels, clock=clock)
         self._turns = RatedTurns()
         self._feedback = FeedbackStore(database)
