@@ -13,9 +13,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from statistics import median, median_low
 
-from routing.scores.averages import Average, MovingAverage
+from routing.scores.averages import MovingAverage
 from routing.scores.consensus import consensus
 from routing.scores.metrics import METRICS, Metric
 from routing.scores.standings import TOTAL, MetricStanding, MinerStanding, ModelScores
@@ -110,32 +111,20 @@ class _Series:
 
     def __init__(self, values: Sequence[tuple[float, float, bool]], rules: AverageRules) -> None:
         self.values = values
-        self._rules = rules
-        self._all = MovingAverage(rules.half_life)
+        self.current = self.all = MovingAverage(rules.half_life)
         self._failures = MovingAverage(rules.half_life)
+        self._rules = rules
 
     def add(self, at: float, value: float, failed: bool) -> None:
-        self._all.add(at, value)
+        """Take one in. After it `current` is the average of all so far, or of the newest failures alone."""
+        self.current = self.all
+        self.all.add(at, value)
         if failed:
             self._failures.add(at, value)
+            if self._failures.samples >= min(self._rules.failures, self.all.samples):
+                self.current = self._failures
         elif self._failures.samples:
             self._failures = MovingAverage(self._rules.half_life)
-
-    @property
-    def _current(self) -> MovingAverage:
-        failing = self._failures.samples >= min(self._rules.failures, self._all.samples)
-        return self._failures if failing else self._all
-
-    @property
-    def value(self) -> float:
-        return self._current.value
-
-    @property
-    def samples(self) -> int:
-        return self._all.samples
-
-    def result(self, metric: Metric) -> Average:
-        return self._current.result(metric)
 
 
 def _found(
@@ -156,14 +145,14 @@ def _found(
 
 def _metric_standing(found: Mapping[str, _Series], metric: Metric) -> tuple[MetricStanding, tuple[bool, ...]]:
     trend = _trend(list(found.values()))  # which fills the averages, too
-    averages = [series.result(metric) for series in found.values()]
+    averages = [series.current.result(metric) for series in found.values()]
     together = consensus(averages, grain=metric.grain)
     standing = MetricStanding(
         average=together.value,
         low=together.low,
         high=together.high,
         latest=median(series.values[-1][1] for series in found.values()),
-        samples=sum(series.samples for series in found.values()),
+        samples=sum(series.all.samples for series in found.values()),
         validators=len(found),
         agreement=sum(together.kept) / len(found),
         updated_at=max(series.values[-1][0] for series in found.values()),
@@ -174,16 +163,15 @@ def _metric_standing(found: Mapping[str, _Series], metric: Metric) -> tuple[Metr
 
 def _trend(found: Sequence[_Series]) -> tuple[tuple[float, float], ...]:
     """The median of the averages as it was at up to `TREND` times; the series take their values in on the way."""
-    events = sorted(
-        (at, number, value, failed) for number, series in enumerate(found) for at, value, failed in series.values
-    )
+    events = [(at, number, value, failed) for number, series in enumerate(found) for at, value, failed in series.values]
+    events.sort(key=itemgetter(0))
     ends = [place for place, event in enumerate(events, 1) if place == len(events) or events[place][0] > event[0]]
     shown = set(ends) if len(ends) <= TREND else {ends[i * (len(ends) - 1) // (TREND - 1)] for i in range(TREND)}
     points = []
     for place, (at, number, value, failed) in enumerate(events, 1):
         found[number].add(at, value, failed)
         if place in shown:
-            points.append((at, median(series.value for series in found if series.samples)))
+            points.append((at, median(series.current.value for series in found if series.all.samples)))
     return tuple(points)
 
 

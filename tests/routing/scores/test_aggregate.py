@@ -204,3 +204,16 @@ def test_the_profile_that_most_validators_use_is_in_force() -> None:
     assert profile_in_force({}) is None
     assert profile_in_force({"a": "v1", "b": "v2", "c": "v1"}) == "v1"
     assert profile_in_force({"a": "v1", "b": "v2"}) == profile_in_force({"b": "v2", "a": "v1"}) == "v2"
+
+
+@pytest.mark.parametrize("last", [0.6, None])
+def test_of_two_scorings_at_one_time_the_later_is_the_newer(last: float | None) -> None:
+    found = scores_of(series("a", [0.6, None, 0.6 if last is None else None, last], apart=0.0))
+    assert found.total is not None
+    assert found.total.latest == (last or 0.0)
+    assert found.total.average == pytest.approx(0.3)
+    assert not found.failing
+    failing = scores_of(series("a", [0.6, 0.6, None, None], apart=0.0))
+    assert failing.failing
+    assert failing.total is not None
+    assert failing.total.average == 0.0
