@@ -26,7 +26,7 @@ CLIENTS_FAULTS = frozenset(("speech_needed", "turn_too_long", "language_unsuppor
 """Failures of a reply that say nothing of the engine: the client asked for what the model cannot do."""
 
 _MOST_SENT = 512
-"""Pieces of audio that are remembered while nothing comes back: 40 s in frames of 80 ms."""
+"""Pieces of audio that are remembered while nothing comes back: 10 s in pieces of 20 ms."""
 
 _REPORT_FRAMES = 25
 
@@ -35,8 +35,8 @@ class FrameMeter:
     """Which of a duplex engine's frames came back late. Positions are in samples at `rate`, times in ns.
 
     A frame is due when the audio that it answers has been sent, and not before its own length has passed since the
-    one before was: an engine hears no faster than real time, however fast a client sends. One that was late is counted
-    once; what follows is measured from when it came.
+    one before was: an engine hears no faster than real time, however fast a client sends. The first is never late: the
+    engine was taking its prompt in. One that was late is counted once; what follows is measured from when it came.
     """
 
     def __init__(self, rate: int, *, late: int = LATE_NS) -> None:
@@ -60,7 +60,7 @@ class FrameMeter:
             return False  # it answers nothing that was sent: nobody waits for it
         given = self._sent[0][1]
         spoken = (heard - self._answered) * 1_000_000_000 // self._rate
-        due = given if self._due is None else max(given, self._due + spoken)
+        due = now if self._due is None else max(given, self._due + spoken)
         late = now - due > self._late
         self._answered, self._due = heard, now if late else due
         return late

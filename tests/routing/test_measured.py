@@ -38,6 +38,10 @@ def test_frames_that_come_back_in_two_ticks_are_in_time() -> None:
     assert played({number: number * 80 + 150 for number in range(100)}) == []
 
 
+def test_an_engine_that_took_its_prompt_in_first_is_in_time() -> None:
+    assert played({number: 3000 + number * 80 for number in range(100)}) == []
+
+
 def test_a_stall_counts_once_where_the_frames_go_on_from_it() -> None:
     late = {number: number * 80 + (90 if number < 5 else 590) for number in range(20)}
     assert played(late) == [5]
@@ -57,9 +61,11 @@ def test_a_client_that_sends_a_second_at_once_makes_no_frame_late() -> None:
 def test_what_answers_nothing_that_was_sent_is_not_late() -> None:
     meter = FrameMeter(RATE)
     assert not meter.came(0, now=10**12)
-    meter.sent(FRAME, now=0)
-    assert meter.came(FRAME, now=10**12)
-    assert not meter.came(FRAME, now=2 * 10**12)
+    for _ in range(2):
+        meter.sent(FRAME, now=0)
+    assert not meter.came(FRAME, now=0)
+    assert meter.came(2 * FRAME, now=10**12)
+    assert not meter.came(2 * FRAME, now=2 * 10**12)
     assert not meter.came(5 * FRAME, now=2 * 10**12)
 
 
