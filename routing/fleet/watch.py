@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,8 +51,6 @@ class Watch:
         while True:
             self._poked.clear()
             self._show(await self._prober.look(self._address))
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._every):
                     await self._poked.wait()
-            except TimeoutError:
-                pass
