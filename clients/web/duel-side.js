@@ -26,6 +26,7 @@ export class DuelSide {
   /** @type {Connection | null} */
   #connection = null;
   #timer = 0;
+  #closed = false;
   #sent = 0;
   /** On performance's clock, ms. */
   #startedAt = NaN;
@@ -58,6 +59,9 @@ export class DuelSide {
         onEvent: (event) => this.#receive(event),
         onClose: (problem) => this.#finish(problem),
       });
+      if (this.#closed) {
+        this.#finish(new Problem("The duel was given up", "Ask again."));
+      }
       return await answered;
     } finally {
       this.close();
@@ -65,6 +69,7 @@ export class DuelSide {
   }
 
   close() {
+    this.#closed = true;
     clearInterval(this.#timer);
     this.#connection?.close();
     this.#connection = null;
@@ -90,7 +95,7 @@ export class DuelSide {
   };
 
   #begin() {
-    if (Number.isNaN(this.#startedAt)) {
+    if (!this.#closed && Number.isNaN(this.#startedAt)) {
       this.#startedAt = performance.now();
       this.#timer = setInterval(() => this.#tick(), CHUNK_MS);
     }

@@ -85,6 +85,11 @@ export function nothingHeard() {
   return new Problem("No question was heard", "Check that the right microphone is on, then ask again.");
 }
 
+/** @param {unknown} error that a side ended with @returns {string} in one line, naming nobody */
+export function sideNote(error) {
+  return error instanceof Problem && error.model ? "This side cannot be reached." : noteOf(error);
+}
+
 /** @param {unknown} error @returns {string} in one line */
 export function noteOf(error) {
   if (error instanceof Refusal) {

@@ -12,10 +12,12 @@ import { ProblemPanel } from "./problem-panel.js";
 import { Problem, problems } from "./problems.js";
 import { Recorder } from "./recorder.js";
 import { trimmed } from "./recording.js";
-import { ACTIONS, HINTS, HEADINGS, OUTCOMES, STATES, WORDS, duelProblem, noteOf, nothingHeard } from "./duel-words.js";
+import { ACTIONS, HINTS, HEADINGS, OUTCOMES, STATES, WORDS, duelProblem, noteOf, nothingHeard, sideNote } from "./duel-words.js";
 
 const LONGEST_MS = 20_000;
 const BETWEEN_MS = 500;
+/** Phases in which nothing new can be asked. @type {import("./duel-words.js").Phase[]} */
+const BUSY = ["opening", "answering", "voting"];
 const LABELS = /** @type {const} */ (["A", "B"]);
 
 /** @param {string} id @returns {any} */
@@ -46,7 +48,7 @@ class DuelPage {
 
   run() {
     element("sides").append(...[...this.#views.values()].map((view) => view.element));
-    element("ask").addEventListener("click", () => (this.#phase === "recording" ? this.#recorded() : this.#record()));
+    element("ask").addEventListener("click", () => this.#onAsk());
     element("another").addEventListener("click", () => this.#record());
     element("same").addEventListener("click", () => this.#askAgain());
     element("vote").addEventListener("click", ({ target }) => this.#vote(target.closest("button")?.dataset.winner));
@@ -71,6 +73,15 @@ class DuelPage {
   #retry() {
     this.#enter("intro");
     this.#check();
+  }
+
+  /** A button that is disabled would lose the focus: it only says that it is, and does nothing. */
+  #onAsk() {
+    if (this.#phase === "recording") {
+      this.#recorded();
+    } else if (!BUSY.includes(this.#phase)) {
+      this.#record();
+    }
   }
 
   async #record() {
@@ -163,7 +174,7 @@ class DuelPage {
       }
     } catch (error) {
       if (round === this.#round) {
-        view.show("failed", noteOf(error));
+        view.show("failed", sideNote(error));
       }
     }
   }
@@ -273,6 +284,7 @@ class DuelPage {
     this.#question = this.#duel = null;
     this.#answers.clear();
     this.#heard.clear();
+    element("reveal").replaceChildren();
     this.#views.forEach((view) => {
       view.reset();
       view.element.classList.remove("chosen");
@@ -297,7 +309,7 @@ class DuelPage {
     setText(element("ask-label"), ACTIONS[phase] ?? "Ask a question");
     setText(element("arena-title"), HEADINGS[phase] ?? "How it goes");
     element("ask").classList.toggle("on", phase === "recording");
-    element("ask").disabled = ["opening", "answering", "voting"].includes(phase);
+    element("ask").setAttribute("aria-disabled", `${BUSY.includes(phase)}`);
     if (phase !== "failed") {
       this.#problem.hide();
     }

@@ -4,14 +4,16 @@ export class Problem extends Error {
   /**
    * @param {string} title what happened
    * @param {string} advice what to do about it
-   * @param {{needsKey?: boolean, hearing?: boolean}} [options] `hearing`: only the user's voice is affected
+   * @param {{needsKey?: boolean, hearing?: boolean, model?: string}} [options] `hearing`: only the user's voice is
+   *   affected; `model`: that one is not there
    */
-  constructor(title, advice, { needsKey = false, hearing = false } = {}) {
+  constructor(title, advice, { needsKey = false, hearing = false, model = "" } = {}) {
     super(title);
     this.name = "Problem";
     this.advice = advice;
     this.needsKey = needsKey;
     this.hearing = hearing;
+    this.model = model;
   }
 }
 
@@ -44,7 +46,8 @@ export const problems = Object.freeze({
       "Only one can answer here now. There can be duels once the leaderboard has a second one on a worker.",
     ),
   /** @param {string} model */
-  modelGone: (model) => new Problem(`${model} is not available now`, "Choose another model, or Auto, then try again."),
+  modelGone: (model) =>
+    new Problem(`${model} is not available now`, "Choose another model, or Auto, then try again.", { model }),
   key: () =>
     new Problem("This server asks for a key", "Enter the API key that its owner gave you.", { needsKey: true }),
   unknown: () => new Problem("Something unexpected happened", "Try again, or reload the page."),

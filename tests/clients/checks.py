@@ -8,15 +8,29 @@ from playwright.sync_api import Page
 
 _SCRIPTS = Path(__file__).parent / "web"
 
+_TRANSITIONS_OVER = """
+Promise.allSettled(
+  document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished),
+).then(() => null)
+"""
+
 FINGER = 24
 """px: the least height and width of what is pressed (WCAG 2.2, 2.5.8)."""
 
 
 def assert_readable(page: Page) -> None:
-    """Text has contrast, and everything has a name."""
+    """Text has contrast, and everything has a name, once colours have stopped to change."""
+    page.evaluate(_TRANSITIONS_OVER)
     for script in ("contrast.js", "labels.js"):
         faults = page.evaluate((_SCRIPTS / script).read_text())
         assert not faults, faults
+
+
+def assert_readable_by_day_and_night(page: Page) -> None:
+    """In both colour schemes."""
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        assert_readable(page)
 
 
 def assert_fits(page: Page) -> None:

@@ -425,5 +425,11 @@ _EXCLUDED: Sequence[Json] = (
         "code": "future_block",
         "reason": "committed at block 5,213,990, which is 588 blocks ahead",
     },
-    {"uid": 0, "hotkey": hotkey("burn"), "model": None, "code": "burn_uid", "reason": "the uid whose incentive is burnt"},
+    {
+        "uid": 0,
+        "hotkey": hotkey("burn"),
+        "model": None,
+        "code": "burn_uid",
+        "reason": "the uid whose incentive is burnt",
+    },
 )

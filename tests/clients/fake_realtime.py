@@ -88,17 +88,17 @@ class FakeServer:
         self.events: list[dict[str, Any]] = []
         self.announced: list[dict[str, Any]] = []
         self.queries: list[str] = []
-        self.conversations: list[_Conversation] = []
+        self.conversations: list[Conversation] = []
         self.url = url
 
     def of_type(self, name: str) -> list[dict[str, Any]]:
         """The client events of one type."""
         return [event for event in self.events if event["type"] == name]
 
-    def hang_up(self, code: int) -> None:
-        """Close the newest conversation."""
-        newest = self.conversations[-1]
-        asyncio.run_coroutine_threadsafe(newest.websocket.close(code), newest.loop).result(5)
+    def hang_up(self, code: int, conversation: Conversation | None = None) -> None:
+        """Close a conversation, or the newest one."""
+        chosen = conversation or self.conversations[-1]
+        asyncio.run_coroutine_threadsafe(chosen.websocket.close(code), chosen.loop).result(5)
 
     def tell(self, event: dict[str, Any]) -> None:
         """Send an event in the newest conversation."""
@@ -153,7 +153,7 @@ def _app(fake: FakeServer) -> FastAPI:
             return
         fake.queries.append(websocket.url.query)
         await websocket.accept("realtime")
-        conversation = _Conversation(websocket, fake)
+        conversation = Conversation(websocket, fake)
         fake.conversations.append(conversation)
         with suppress(WebSocketDisconnect, RuntimeError):
             await conversation.run()
@@ -163,8 +163,8 @@ def _app(fake: FakeServer) -> FastAPI:
     return app
 
 
-class _Conversation:
-    """One client: loudness in, scripted turns out."""
+class Conversation:
+    """One client: loudness in, scripted turns out. `heard` are the events that carried its voice."""
 
     def __init__(self, websocket: WebSocket, fake: FakeServer) -> None:
         self.websocket = websocket
@@ -172,7 +172,8 @@ class _Conversation:
         self._fake = fake
         model = websocket.query_params.get("model", "")
         self._blind = model.startswith("duel:")
-        self._silent = self._blind and model[-1:] == fake.routing.silent_side
+        self.heard: list[dict[str, Any]] = []
+        self.silent = self._blind and model[-1:] == fake.routing.silent_side
         self._turns = islice(cycle(fake.script.turns), int(model.endswith("B")), None)
         self._number = 0
         self._loud = 0.0
@@ -203,6 +204,7 @@ class _Conversation:
         if kind == "session.update":
             await self.send({"type": "session.updated", "session": self._in_effect(event["session"])})
         elif kind == "input_audio_buffer.append":
+            self.heard.append(event)
             await self._hear(base64.b64decode(event["audio"], validate=True))
         elif kind == "conversation.item.create":
             item = {**event["item"], "id": self._name("item")}
@@ -271,7 +273,7 @@ class _Conversation:
         await self.send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 0, "item_id": item_id})
         item = {"id": item_id, "type": "message", "role": "user", "content": [{"type": "input_audio"}]}
         await self.send({"type": "conversation.item.added", "item": item, "previous_item_id": None})
-        if self._fake.script.duplex or self._silent:
+        if self._fake.script.duplex or self.silent:
             return
         kind = "conversation.item.input_audio_transcription"
         await self.send({"type": f"{kind}.completed", "item_id": item_id, "content_index": 0, "transcript": turn.user})

@@ -44,7 +44,6 @@ class RoutingScript:
     failing_side: str | None = None
     silent_side: str | None = None
 
-
     def refuses_call(self, model: str) -> bool:
         """Whether a call to this model gets none."""
         side = model[-1:] if model.startswith("duel:") else None

@@ -1,0 +1,332 @@
+"""The blind duel in a real Chromium: a person's question to a scripted server, two answers, a vote."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.clients.checks import assert_fits, assert_readable, assert_readable_by_day_and_night
+from tests.clients import microphone
+from tests.clients.demo_board import demo_models
+from tests.clients.fake_realtime import LOUD, RATE, FakeServer, Script, Turn, running
+from tests.clients.fake_routing import SIDES, Asked, RoutingScript
+from tests.clients.microphone import Launch, Recording, Samples, pcm, silence, write_wav
+from tests.clients.muse_page import MusePage, Visit
+
+pytestmark = pytest.mark.browser
+
+PATIENCE_MS = 20_000
+BOTH = {"A": "sphinx-002", "B": "sphinx-005"}
+"""What each side says."""
+SAID_SECONDS = 0.5
+
+
+@pytest.fixture(scope="module")
+def asker(launch: Launch, recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """A browser whose user asks something short."""
+    question = recording("sphinx-003", microphone.RATE)
+    spoken = question[np.flatnonzero(np.abs(question) > LOUD)[0] :][: int(0.8 * microphone.RATE)]
+    path = tmp_path_factory.mktemp("microphone") / "asker.wav"
+    return launch(write_wav(path, silence(0.3), spoken, silence(30)))
+
+
+@pytest.fixture(scope="module")
+def script(recording: Recording) -> Script:
+    voices = [pcm(recording(name, RATE))[: int(SAID_SECONDS * RATE) * 2] for name in BOTH.values()]
+    return Script(turns=tuple(Turn(user="A question.", reply="An answer.", voice=voice) for voice in voices))
+
+
+@pytest.fixture(scope="module")
+def fake(script: Script) -> Iterator[FakeServer]:
+    with running(script) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _fresh(fake: FakeServer, script: Script) -> None:
+    fake.script = script
+    fake.routing, fake.asked = RoutingScript(), Asked()
+    fake.events.clear()
+    fake.queries.clear()
+
+
+@pytest.fixture
+def visit(visit_at: Visit, fake: FakeServer) -> Visit:
+    return partial(visit_at, url=f"{fake.url}/duel.html")
+
+
+def phase(page: Page, name: str) -> None:
+    expect(page.locator("body")).to_have_attribute("data-phase", name, timeout=PATIENCE_MS)
+
+
+def ask(page: Page) -> None:
+    """Speak the question, and be done with it."""
+    page.get_by_role("button", name="Ask a question").click()
+    phase(page, "recording")
+    page.wait_for_timeout(1200)
+    page.get_by_role("button", name="Done").click()
+    phase(page, "answering")
+
+
+def side(page: Page, label: str) -> Locator:
+    return page.get_by_role("article").filter(has=page.get_by_role("heading", name=f"Answer {label}", exact=True))
+
+
+def vote_button(page: Page, name: str) -> Locator:
+    return page.get_by_role("group", name="Which answer is better?").get_by_role("button", name=name)
+
+
+def votable(page: Page) -> None:
+    phase(page, "judging")
+    expect(vote_button(page, "Tie")).to_be_enabled(timeout=PATIENCE_MS)
+
+
+def heard_by(fake: FakeServer) -> list[Samples]:
+    """What each side was sent, without the silence after it."""
+    chunks: dict[int, list[bytes]] = {}
+    for conversation in fake.conversations[-2:]:
+        chunks[id(conversation)] = [base64.b64decode(event["audio"]) for event in conversation.heard]
+    joined = [np.frombuffer(b"".join(one), "<i2") for one in chunks.values()]
+    return [samples[: np.flatnonzero(samples)[-1] + 1] for samples in joined]
+
+
+def test_both_sides_hear_the_same_question_and_the_vote_tells_who_they_were(
+    visit: Visit, asker: Browser, fake: FakeServer
+) -> None:
+    page = visit(asker).page
+    ask(page)
+    expect(side(page, "A")).to_contain_text("hears your question")
+    expect(vote_button(page, "Tie")).to_be_disabled()
+    phase(page, "judging")
+    expect(vote_button(page, "A is better")).to_be_disabled()
+    for text in ("omega", "moshi", "kestrel"):
+        expect(page.locator("body")).not_to_contain_text(text)
+    votable(page)
+    first, second = heard_by(fake)
+    assert len(first) > RATE / 2
+    assert np.array_equal(first, second)
+    assert sorted(fake.queries) == ["model=duel%3A1A&extensions=muse", "model=duel%3A1B&extensions=muse"]
+    vote_button(page, "B is better").click()
+    phase(page, "revealed")
+    assert fake.asked.votes == [{"id": "duel_1", "winner": "B"}]
+    expect(page.get_by_role("heading", name=f"You preferred {SIDES[1]}")).to_be_focused()
+    expect(side(page, "A")).to_contain_text(SIDES[0])
+    expect(side(page, "B")).to_contain_text("your choice")
+    ratings = page.get_by_role("list", name="Ratings with their 95 % intervals").get_by_role("listitem")
+    expect(ratings.nth(0)).to_contain_text("1,563 (1,540 to 1,586, 212 votes)")
+    assert_readable(page)
+
+
+def test_answers_are_played_after_the_wait_that_they_took(visit: Visit, asker: Browser, script: Script) -> None:
+    page = visit(asker).page
+    page.evaluate(WATCH_CLIPS)
+    ask(page)
+    votable(page)
+    clips = page.evaluate("window.clips")
+    assert len(clips) == 2
+    for clip, turn, label in zip(clips, script.turns, "AB", strict=True):
+        said = len(turn.voice) / 2 / RATE
+        wait = clip["length"] / RATE - said
+        assert 0.3 < wait < 3, "the fake server waits for half a second of silence"
+        shown = float((side(page, label).locator(".side-status").text_content() or "").split()[-2])
+        assert abs(shown - clip["first"] / RATE) <= 0.051
+        assert shown >= wait - 0.05
+    page.get_by_role("button", name="Play answer A").click()
+    expect(side(page, "A")).to_contain_class("playing")
+    page.get_by_role("button", name="Play answer B").click()
+    expect(side(page, "A")).not_to_contain_class("playing")
+    page.get_by_role("button", name="Stop answer B").click()
+    expect(side(page, "B")).not_to_contain_class("playing")
+    assert len(page.evaluate("window.clips")) == 4, "from the page's memory"
+
+
+WATCH_CLIPS = """
+window.clips = [];
+const copy = AudioBuffer.prototype.copyToChannel;
+AudioBuffer.prototype.copyToChannel = function (samples, channel) {
+  window.clips.push({ length: samples.length, first: samples.findIndex((one) => Math.abs(one) > 0.01) });
+  return copy.call(this, samples, channel);
+};
+null;
+"""
+
+
+def test_a_duel_is_fought_by_keyboard_alone(visit: Visit, asker: Browser, fake: FakeServer) -> None:
+    page = visit(asker).page
+    page.get_by_role("button", name="Ask a question").focus()
+    page.keyboard.press("Enter")
+    phase(page, "recording")
+    page.wait_for_timeout(1200)
+    page.keyboard.press("a")
+    page.keyboard.press("Enter")
+    phase(page, "judging")
+    page.keyboard.press("t")
+    assert fake.asked.votes == [], "not before both were heard"
+    votable(page)
+    page.keyboard.press("t")
+    expect(page.get_by_role("heading", name="You found them equally good")).to_be_visible()
+    assert fake.asked.votes == [{"id": "duel_1", "winner": "tie"}]
+
+
+def test_the_same_question_can_meet_another_pair(visit: Visit, asker: Browser, fake: FakeServer) -> None:
+    page = visit(asker).page
+    ask(page)
+    votable(page)
+    first = heard_by(fake)[0]
+    vote_button(page, "Neither").click()
+    expect(page.get_by_role("heading", name="You liked neither")).to_be_visible()
+    page.get_by_role("button", name="Same question, new pair").click()
+    phase(page, "answering")
+    expect(page.locator("body")).not_to_contain_text(SIDES[0])
+    votable(page)
+    assert np.array_equal(heard_by(fake)[0], first)
+    assert fake.asked.duels == 2
+    vote_button(page, "A is better").click()
+    phase(page, "revealed")
+    page.get_by_role("button", name="Ask another question").click()
+    phase(page, "recording")
+    expect(page.locator("#how")).to_be_visible()
+
+
+@pytest.mark.parametrize("refused", ["on arrival", "when it begins"])
+def test_too_few_models_are_explained(visit: Visit, asker: Browser, fake: FakeServer, refused: str) -> None:
+    if refused == "on arrival":
+        fake.routing.models = demo_models()[:2]
+    else:
+        fake.routing.duel = (409, "not_enough_models")
+    page = visit(asker).page
+    if refused == "when it begins":
+        page.get_by_role("button", name="Ask a question").click()
+    expect(page.get_by_role("alert")).to_contain_text("A duel needs two models")
+    assert_readable(page)
+    fake.routing.models, fake.routing.duel = demo_models(), (201, "")
+    page.get_by_role("button", name="Try again").click()
+    phase(page, "intro")
+    ask(page)
+
+
+def test_a_side_that_fails_ends_the_duel_without_a_result(visit: Visit, asker: Browser, fake: FakeServer) -> None:
+    fake.routing.failing_side = "B"
+    page = visit(asker).page
+    ask(page)
+    phase(page, "unjudged")
+    expect(page.get_by_role("status").first).to_have_text("This duel has no result")
+    expect(side(page, "A")).to_contain_text("has answered")
+    expect(side(page, "B")).to_contain_text("This side cannot be reached")
+    expect(vote_button(page, "Tie")).to_be_hidden()
+    fake.routing.failing_side = None
+    page.get_by_role("button", name="Same question, new pair").click()
+    votable(page)
+
+
+def test_a_side_that_is_cut_off_is_told(visit: Visit, asker: Browser, fake: FakeServer) -> None:
+    fake.routing.silent_side = "A"
+    page = visit(asker).page
+    ask(page)
+    expect(side(page, "B")).to_contain_text("has answered", timeout=PATIENCE_MS)
+    side_a = next(one for one in fake.conversations if one.silent and one.heard)
+    fake.hang_up(1011, side_a)
+    phase(page, "unjudged")
+    expect(side(page, "A")).to_contain_text("The server ended the call")
+
+
+def test_a_vote_that_comes_too_late_says_so(visit: Visit, asker: Browser, fake: FakeServer) -> None:
+    fake.routing.vote = (404, "duel_not_found")
+    page = visit(asker).page
+    ask(page)
+    votable(page)
+    vote_button(page, "Tie").click()
+    expect(page.locator("#note")).to_contain_text("older than 30 minutes")
+    expect(page.get_by_role("button", name="Ask another question")).to_be_visible()
+
+
+def test_a_vote_that_cannot_be_sent_can_be_given_again(visit: Visit, asker: Browser, fake: FakeServer) -> None:
+    muse = visit(asker)
+    page = muse.page
+    ask(page)
+    votable(page)
+    page.context.set_offline(True)
+    vote_button(page, "Tie").click()
+    expect(page.locator("#note")).to_contain_text("Muse cannot be reached")
+    page.context.set_offline(False)
+    vote_button(page, "Tie").click()
+    phase(page, "revealed")
+
+
+def test_a_blocked_microphone_is_explained(visit: Visit, asker: Browser) -> None:
+    page = visit(asker).page
+    page.evaluate(
+        """() => {
+          navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("no", "NotAllowedError"));
+        }"""
+    )
+    page.get_by_role("button", name="Ask a question").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("The microphone is blocked")
+    expect(alert).not_to_contain_text("type")
+    expect(page.get_by_role("button", name="Try again")).to_be_focused()
+
+
+def test_silence_is_no_question(visit: Visit, asker: Browser, fake: FakeServer) -> None:
+    page = visit(asker).page
+    page.evaluate(
+        """() => {
+          const silence = new AudioContext().createMediaStreamDestination().stream;
+          navigator.mediaDevices.getUserMedia = () => Promise.resolve(silence);
+        }"""
+    )
+    page.get_by_role("button", name="Ask a question").click()
+    phase(page, "recording")
+    page.wait_for_timeout(300)
+    page.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("alert")).to_contain_text("No question was heard")
+    assert fake.queries == []
+
+
+def test_a_key_is_asked_for(visit: Visit, asker: Browser, fake: FakeServer) -> None:
+    fake.script = replace(fake.script, key="sk-right")
+    page = visit(asker).page
+    page.get_by_label("API key").fill("sk-right")
+    page.keyboard.press("Enter")
+    phase(page, "intro")
+    ask(page)
+    votable(page)
+
+
+def test_leaving_drops_what_was_said(visit: Visit, asker: Browser, fake: FakeServer) -> None:
+    page = visit(asker).page
+    ask(page)
+    page.evaluate("dispatchEvent(new Event('pagehide'))")
+    page.wait_for_timeout(300)
+    sent = len(fake.events)
+    page.wait_for_timeout(500)
+    assert len(fake.events) == sent
+
+
+def test_it_can_be_read_in_every_phase_on_a_phone(visit: Visit, asker: Browser) -> None:
+    page = visit(asker, viewport={"width": 360, "height": 780}, has_touch=True).page
+    assert_readable_by_day_and_night(page)
+    ask(page)
+    assert_readable_by_day_and_night(page)
+    votable(page)
+    assert_readable_by_day_and_night(page)
+    assert_fits(page)
+    vote_button(page, "A is better").click()
+    phase(page, "revealed")
+    assert_readable_by_day_and_night(page)
+    assert_fits(page)
+
+
+def test_with_reduced_motion_nothing_moves(visit: Visit, asker: Browser) -> None:
+    muse: MusePage = visit(asker, reduced_motion="reduce")
+    muse.page.get_by_role("button", name="Ask a question").click()
+    phase(muse.page, "recording")
+    muse.page.wait_for_timeout(1000)
+    assert muse.page.evaluate("document.getAnimations().length") == 0
+    assert muse.page.locator("#orb").evaluate("orb => getComputedStyle(orb).getPropertyValue('--level')") == "0.000"
