@@ -228,12 +228,7 @@ class Gateway:
                 connection.shadow.stop()
         if call.blind is not None:
             close = blindfolded(close)
-        seconds = (self._clock() - began) / 1e9
-        code = close.code if close else 1000
-        self.metrics.session_length.observe(seconds)
-        self.metrics.closed.labels(str(code)).inc()
-        fields = {"session": call.session_id, "code": code, "seconds": round(seconds, 1)}
-        _log.info("conversation over", extra={"fields": fields})
+        self._account(call, close, began)
         return close
 
     @contextlib.asynccontextmanager
@@ -258,6 +253,14 @@ class Gateway:
                 blind=blind,
                 metadata=metadata,
             )
+
+    def _account(self, call: Call, close: CloseSession | None, began: int) -> None:
+        seconds = (self._clock() - began) / 1e9
+        code = close.code if close else 1000
+        self.metrics.session_length.observe(seconds)
+        self.metrics.closed.labels(str(code)).inc()
+        fields = {"session": call.session_id, "code": code, "seconds": round(seconds, 1)}
+        _log.info("conversation over", extra={"fields": fields})
 
     def _models(self, placement: Placement) -> Models:
         return Models(engine=placement.engine, voice=self._detectors.voice.open(), turns=self._detectors.turns)
