@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable
 from typing import NoReturn
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
+from server.api.bodies import read_body
 from server.auth import AccessPolicy
 from server.errors import Refused
 from server.protocols import Allowance
 
 MOST_BYTES = 16 * 1024
 """A body: a comment of a thousand characters, each escaped as a pair of surrogates, and what goes with it."""
-
-BODY_SECONDS = 10.0
-"""It arrives within this."""
 
 
 class Guard:
@@ -46,26 +42,11 @@ class Guard:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Refused(415, "unsupported_media_type", "Expected a body of the type application/json.")
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await _body(request)
-        except TimeoutError:
-            raise Refused(408, "request_timeout", "The body did not arrive in time.") from None
-        except ClientDisconnect:
-            raise Refused(400, "incomplete_body", "The body did not arrive.") from None
+        body = await read_body(request, most=MOST_BYTES)
         try:
             return json.loads(body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):  # not UTF-8, not JSON, digits without end, nesting without end
             raise Refused(400, "invalid_json", "The body is not valid JSON.") from None
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise Refused(413, "body_too_large", f"Expected a body of at most {MOST_BYTES} bytes.")
-    return bytes(body)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.api import guard
+from server.api import bodies, guard
 from server.auth import AccessPolicy
 from tests.server.conftest import Serve
 from tests.server.people import Place, serving
@@ -77,7 +77,7 @@ async def test_what_is_not_json_is_refused(serve: Serve, tmp_path: Path) -> None
 async def test_a_large_body_is_refused(serve: Serve, tmp_path: Path) -> None:
     async with serving(serve, tmp_path) as place:
         answer = await place.http.post(PATH, content=b" " * (guard.MOST_BYTES + 1), headers=JSON)
-        assert refusal(answer) == (413, "body_too_large")
+        assert refusal(answer) == (413, "too_large")
         longest = json.dumps({"response_id": "resp_1", "rating": 4, "comment": "👩" * 1000})
         assert refusal(await place.http.post(PATH, content=longest, headers=JSON)) == (404, "turn_not_found")
 
@@ -91,7 +91,7 @@ async def test_one_that_does_not_say_how_large_it_is_is_not_read_to_its_end(serv
 async def test_a_body_that_does_not_come_is_not_waited_for(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     async with serving(serve, tmp_path) as place:
         assert await status_of_unfinished(place, b"{") == 408
 

@@ -20,7 +20,7 @@ from routing.scores.submission import MOST_BYTES, Submission
 from routing.scores.submit import submit
 from routing.settings import RoutingSettings
 from routing.storage.database import Database, open_database
-from server.api import scores as scores_module
+from server.api import bodies
 from server.api.errors import add_error_handlers
 from server.api.scores import scores_router
 from server.listener import Server, bind
@@ -164,7 +164,7 @@ async def test_a_body_that_does_not_come_is_given_up(database: Database, monkeyp
         yield b"{"
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(scores_module, "_BODY_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     async with connect(open_intake(database)) as http:
         response = await http.post("/v1/scores", content=stuck(), headers=signed(b""))
         assert error_of(response) == (408, "too_slow", None)
