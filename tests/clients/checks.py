@@ -29,7 +29,7 @@ def assert_readable(page: Page) -> None:
 def assert_readable_by_day_and_night(page: Page) -> None:
     """In both colour schemes."""
     for scheme in ("dark", "light"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         assert_readable(page)
 
 

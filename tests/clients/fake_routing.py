@@ -1,4 +1,4 @@
-"""The scripted server's models, leaderboard, feedback and duels: what docs/protocols/leaderboard.md says, from a script."""
+"""The scripted server's models, leaderboard, feedback and duels, in the shapes of docs/protocols/leaderboard.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from server.api.errors import error_response
-from tests.clients.demo_board import Json, demo_board, demo_history, demo_models, version
+from tests.clients.demo_board import demo_board, demo_history, demo_models, version
+from tests.clients.demo_entries import Json
 
 WINNERS = ("A", "B", "tie", "neither")
 SIDES = ("omega/moshi-aria", "kestrel/moshi-ft-2")

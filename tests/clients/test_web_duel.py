@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.clients.checks import assert_fits, assert_readable, assert_readable_by_day_and_night
 from tests.clients import microphone
+from tests.clients.checks import assert_fits, assert_readable, assert_readable_by_day_and_night
 from tests.clients.demo_board import demo_models
 from tests.clients.fake_realtime import LOUD, RATE, FakeServer, Script, Turn, running
 from tests.clients.fake_routing import SIDES, Asked, RoutingScript

@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.clients.checks import assert_fits, assert_readable, assert_readable_by_day_and_night
-from tests.clients.demo_board import Json, demo_board, embedded_board, empty_board
+from tests.clients.demo_board import demo_board, embedded_board, empty_board
+from tests.clients.demo_entries import Json
 from tests.clients.fake_realtime import FakeServer, Script, running
 from tests.clients.fake_routing import Asked, RoutingScript
 from tests.clients.muse_page import MusePage, Visit
