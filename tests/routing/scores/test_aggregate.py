@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.scores.aggregate import TREND, AverageRules, Scoring, profile_in_force, stand
@@ -64,6 +64,7 @@ def scorings(draw: st.DrawFn) -> list[Scoring]:
     return found
 
 
+@settings(deadline=None)
 @given(scorings(), st.randoms(use_true_random=False))
 def test_the_order_in_which_scorings_come_makes_no_difference(found: list[Scoring], chance: random.Random) -> None:
     shuffled = list(found)
@@ -71,6 +72,7 @@ def test_the_order_in_which_scorings_come_makes_no_difference(found: list[Scorin
     assert stand(shuffled, now=NOW, rules=RULES) == stand(found, now=NOW, rules=RULES)
 
 
+@settings(deadline=None)
 @given(scorings())
 def test_everything_is_within_bounds(found: list[Scoring]) -> None:
     standing = stand(found, now=NOW, rules=RULES)
@@ -87,6 +89,7 @@ def test_everything_is_within_bounds(found: list[Scoring]) -> None:
     assert (standing.scores.failure is not None) == standing.scores.failing
 
 
+@settings(deadline=None)
 @given(scorings())
 def test_it_stays_as_it_is_until_it_says(found: list[Scoring]) -> None:
     standing = stand(found, now=NOW, rules=RULES)
@@ -97,6 +100,7 @@ def test_it_stays_as_it_is_until_it_says(found: list[Scoring]) -> None:
         assert stand(found, now=NOW + DAY, rules=RULES).scores == ModelScores()
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6), st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_one_lying_validator_cannot_move_the_score_beyond_the_honest_range(
     honest: list[float], lies: list[float]

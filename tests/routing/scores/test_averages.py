@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.scores.averages import MovingAverage, standard_errors
@@ -36,6 +36,7 @@ def test_a_value_weighs_half_of_one_a_half_life_newer() -> None:
     assert averaged([(0.0, 0.0), (HALF_LIFE, 0.9)]).value == pytest.approx(0.6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1)), min_size=3, max_size=40))
 def test_it_is_what_the_definitions_say(values: list[tuple[float, float]]) -> None:
     values.sort()

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.scores.averages import Average
@@ -18,6 +18,7 @@ def average(value: float, *, error: float = 0.01) -> Average:
 AVERAGES = st.builds(average, st.floats(0, 1), error=st.floats(0, 0.3))
 
 
+@settings(deadline=None)
 @given(honest=st.lists(AVERAGES, min_size=2, max_size=8), liar=AVERAGES)
 def test_one_liar_cannot_move_it_beyond_the_honest_range(honest: list[Average], liar: Average) -> None:
     found = consensus([*honest, liar], grain=0.005)
@@ -25,6 +26,7 @@ def test_one_liar_cannot_move_it_beyond_the_honest_range(honest: list[Average], 
     assert min(values) <= found.value <= max(values)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_nor_can_any_minority(data: st.DataObject) -> None:
     honest = data.draw(st.lists(AVERAGES, min_size=2, max_size=6))
@@ -34,6 +36,7 @@ def test_nor_can_any_minority(data: st.DataObject) -> None:
     assert min(values) <= found.value <= max(values)
 
 
+@settings(deadline=None)
 @given(st.lists(AVERAGES, min_size=1, max_size=12), st.randoms())
 def test_who_is_asked_first_makes_no_difference(averages: list[Average], chance: object) -> None:
     found = consensus(averages, grain=0.005)
@@ -44,6 +47,7 @@ def test_who_is_asked_first_makes_no_difference(averages: list[Average], chance:
     assert [again.kept[order.index(place)] for place in range(len(order))] == list(found.kept)
 
 
+@settings(deadline=None)
 @given(st.lists(AVERAGES, min_size=1, max_size=12))
 def test_its_interval_holds_it_and_at_least_half_agree(averages: list[Average]) -> None:
     found = consensus(averages, grain=0.005)

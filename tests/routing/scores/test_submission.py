@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.leaderboard import Entry, Snapshot
@@ -157,6 +157,7 @@ PATHS = [
 ]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.builds(changed, st.sampled_from(PATHS), JSON))
 def test_it_is_refused_by_a_peer_error_or_it_is_sound(body: bytes) -> None:
     try:

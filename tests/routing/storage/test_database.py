@@ -227,7 +227,7 @@ def test_a_server_that_never_answers_is_given_up() -> None:
 
 
 async def test_a_statement_that_hangs_is_given_up(postgres_url: str) -> None:
-    database = open_database(postgres_url, timeout=0.2)
+    database = open_database(postgres_url, timeout=0.5)
     with pytest.raises(EngineError) as refused:
         await database.run(lambda session: session.execute(text("SELECT pg_sleep(60)")))
     assert refused.value.code == "database_unavailable"
@@ -257,7 +257,7 @@ async def test_a_connection_that_was_cut_is_made_anew(postgres_url: str, caplog:
 
 async def test_a_file_that_another_program_holds_is_given_up(tmp_path: Path) -> None:
     path = tmp_path / "muse.db"
-    database = open_database(f"sqlite:///{path}", timeout=0.2)
+    database = open_database(f"sqlite:///{path}", timeout=1)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(EngineError) as refused:
