@@ -8,7 +8,17 @@ import platform
 from importlib import import_module
 from importlib.util import find_spec
 
-GATEWAY = ("gateway", "voice_to_voice", "barge_in", "endpointing", "start_up", "worker", "routing", "scoreboard")
+GATEWAY = (
+    "gateway",
+    "voice_to_voice",
+    "barge_in",
+    "endpointing",
+    "start_up",
+    "worker",
+    "routing",
+    "scoreboard",
+    "leaderboard",
+)
 WORKER = ("mimi", "moshi")
 """Benchmarks of models on torch; they run in the worker's environment, and the others in the gateway's."""
 

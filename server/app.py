@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -18,7 +19,7 @@ from server.api.models import models_router
 from server.api.page import PAGE, SecurityHeaders, add_page
 from server.api.scores import scores_router
 from server.auth import AccessPolicy
-from server.board import Board
+from server.board import Board, gather
 from server.gateway import Gateway
 from server.opinions import Opinions
 from server.transports.moshi_websocket import moshi_router
@@ -71,5 +72,5 @@ def create_app(
 
 
 def _add_leaderboard(app: FastAPI, routing: Routing, opinions: Opinions, access: AccessPolicy) -> None:
-    app.include_router(leaderboard_router(Board(routing, opinions), routing, access))
+    app.include_router(leaderboard_router(Board(partial(gather, routing, opinions)), routing, access))
     app.include_router(scores_router(routing.intake))

@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from routing.cached import Cached
@@ -35,11 +35,10 @@ class Page:
 
 
 class Board:
-    """Shows what a router goes by. `clock` is monotonic, in seconds."""
+    """Shows the facts that `gather` finds. `clock` is monotonic, in seconds."""
 
-    def __init__(self, routing: Routing, opinions: Opinions, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._routing = routing
-        self._opinions = opinions
+    def __init__(self, gather: Callable[[], Awaitable[Facts]], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._gather = gather
         self._page = Cached(self._make, first=Page(), seconds=FRESH_SECONDS, what="the leaderboard", clock=clock)
         self._metrics: dict[str, tuple[Mapping[str, MetricStanding], str]] = {}
         """What is most of the JSON, by version: it is written anew only where there are new scores."""
@@ -48,25 +47,9 @@ class Board:
         """The leaderboard, at most FRESH_SECONDS old."""
         return await self._page.get()
 
-    async def facts(self) -> Facts:
-        """What is known now."""
-        router, control = self._routing.router, self._routing.control
-        return Facts(
-            state=control.leaderboard,
-            scoreboard=router.scoreboard,
-            ranking=router.ranking(),
-            workers=router.fleet.workers(),
-            rollout=router.rollout,
-            live=router.timings(),
-            rules=router.rules,
-            serving=router.serving(),
-            ratings=await self._opinions.ratings(),
-            feedback=await self._opinions.summary(),
-        )
-
     async def _make(self) -> Page:
         """Model by model, so that what else the loop has to do comes in between; and the rest on a thread."""
-        facts = await self.facts()
+        facts = await self._gather()
         known, self._metrics = self._metrics, {}
         models: list[bytes] = []
         for model in view_models(facts):
@@ -77,6 +60,23 @@ class Board:
             models.append(_object(to_json(replace(model, metrics={})), metrics=written).encode())
             await asyncio.sleep(0)
         return await asyncio.to_thread(_page, to_json(view_frame(facts)), models)
+
+
+async def gather(routing: Routing, opinions: Opinions) -> Facts:
+    """What is known now."""
+    router = routing.router
+    return Facts(
+        state=routing.control.leaderboard,
+        scoreboard=router.scoreboard,
+        ranking=router.ranking(),
+        workers=router.fleet.workers(),
+        rollout=router.rollout,
+        live=router.timings(),
+        rules=router.rules,
+        serving=router.serving(),
+        ratings=await opinions.ratings(),
+        feedback=await opinions.summary(),
+    )
 
 
 def _page(frame: Mapping[str, object], models: Sequence[bytes]) -> Page:
