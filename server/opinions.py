@@ -24,7 +24,7 @@ from streaming.errors import MuseError
 from streaming.observations import TurnMeasured
 
 SUMMARY_SECONDS = 30.0
-"""How old the ratings' means may be."""
+"""How old the ratings' means may be. None changes with a rating: its difference would be that rating."""
 
 
 def _today() -> date:
@@ -79,7 +79,6 @@ class Opinions:
         except BaseException:
             self._turns.give_back(feedback.response_id)
             raise
-        self._summary.expire()
 
     async def summary(self) -> Mapping[str, FeedbackSummary]:
         """What ratings say of each version; the last known where the database is away."""

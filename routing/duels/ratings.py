@@ -5,14 +5,14 @@ a logistic regression on who met whom, and statsmodels' GLM fits it: estimates a
 Fisher's information) come from the library. Compared with the two libraries made for pairs:
 
 - choix 0.4 (numpy and scipy alone, the lightest) gives a mean and a covariance by expectation propagation, in Python,
-  vote by vote: 2,000 votes take 1.7 s, in a process where others are being talked to. It knows no ties: one can only be
-  written as a win each, which counts it twice. Its intervals are as good as these.
+  vote by vote: thousands of votes take seconds, in a process where others are being talked to. It knows no ties: one
+  can only be written as a win each, which counts it twice. Its intervals are as good as these.
 - evalica 0.4 (Rust) takes ties. Its intervals are a bootstrap's over votes, which is blind where votes are few: after
   three wins of three it gives no number, and models that never met, even through others, get ratings side by side as if
-  they had. 2,000 votes take 2.1 s.
-- A regression needs the sums of each pair alone: 2,000 votes take 3 ms, and a million as much. Ties are half a win
-  each by the same arithmetic. The price is weight: statsmodels brings pandas, 1 s of import and 130 MB, paid in a
-  thread when there first is something to rate.
+  they had. Two hundred resamples of thousands of votes take seconds too.
+- A regression needs the sums of each pair alone: milliseconds, however many votes there are. Ties are half a win each
+  by the same arithmetic. The price is weight: statsmodels brings pandas, 1 s of import and 130 MB, paid in a thread
+  when there first is something to rate.
 
 Each version has also won a game against an average opponent, who is nobody, and lost one. This keeps a version that has
 won all of its duels at a finite rating, and ties together groups of versions that have never met, whose ratings then

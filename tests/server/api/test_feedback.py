@@ -8,6 +8,7 @@ import pytest
 
 from routing.feedback.turns import KEPT
 from server.api import feedback as api
+from streaming.core import SECOND
 from tests.server.conftest import Serve
 from tests.server.people import ALPHA, BETA, DAY, Away, serving
 
@@ -117,10 +118,14 @@ async def test_ratings_have_their_pace(serve: Serve, tmp_path: Path, monkeypatch
 
 
 async def test_means_are_known_once_there_are_ratings_enough(serve: Serve, tmp_path: Path) -> None:
-    async with serving(serve, tmp_path) as place:
+    now = 0
+    async with serving(serve, tmp_path, clock=lambda: now) as place:
         for number in range(5):
+            now += 31 * SECOND
             assert await place.opinions.summary() == {}
             _, response = await place.turn(ALPHA)
             assert (await place.rate(response_id=response["id"], rating=5 - number % 2)).status_code == 201
+            assert await place.opinions.summary() == {}  # a mean that changed with each rating would tell it
+        now += 31 * SECOND
         summary = await place.opinions.summary()
         assert (summary[ALPHA].ratings, summary[ALPHA].mean) == (5, 4.6)
