@@ -67,9 +67,9 @@ class FrameMeter:
 
 
 class MeasuredSession:
-    """An `EngineSession` that is watched. `on_frames(count, late)` is told of frames now and then, and at the end.
+    """An `EngineSession` that is watched. `clock` gives monotonic ns.
 
-    `clock` gives monotonic ns.
+    `on_frames(count, late)` is told of late frames at once, and of others now and then.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class MeasuredSession:
             case Speech() if self._meter is not None:
                 self._frames += 1
                 self._late += self._meter.came(event.heard, now=self._clock())
-                if self._frames >= _REPORT_FRAMES:
+                if self._late or self._frames >= _REPORT_FRAMES:
                     self._report()
             case EngineLost():
                 self._lose()
