@@ -64,7 +64,7 @@ class FleetContract:
         killed = time.monotonic()
         await until(lambda: talk.lost is not None)
         await ground.one("a", "lost")
-        assert time.monotonic() - killed < 2
+        assert time.monotonic() - killed < 10  # a second on a machine at rest
         assert not ground.of("a")[0].takes
         await talk.close()
         await ground.revive("a")
