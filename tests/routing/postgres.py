@@ -67,7 +67,7 @@ def cluster() -> Iterator[Cluster]:
             _wait_until_up(directory, server)
             yield Cluster(directory)
         finally:
-            server.send_signal(signal.SIGINT)  # its "fast" shutdown: connections are cut
+            server.send_signal(signal.SIGQUIT)  # its "immediate" shutdown: nothing of it is kept
             server.wait(30)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
