@@ -3,6 +3,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import subprocess
+import sys
 from collections import Counter
 from itertools import combinations
 
@@ -118,6 +120,18 @@ def test_votes_of_which_no_fit_is_found_are_no_ratings() -> None:
     with pytest.raises(EngineError) as raised:
         ratings(itertools.chain.from_iterable(votes))
     assert raised.value.code == "ratings_diverged"
+
+
+def test_the_library_is_loaded_when_there_is_something_to_rate() -> None:
+    program = (
+        "import sys, server.opinions;"
+        "from routing.duels.ratings import ratings; from routing.duels.votes import Tally;"
+        "few = Tally(version_a='x', version_b='y', winner='A', votes=9);"
+        "assert ratings([few]) == {};"
+        "print(sorted({'pandas', 'scipy', 'statsmodels'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
 
 
 def test_the_intervals_hold_the_truth_as_often_as_they_say() -> None:

@@ -187,6 +187,18 @@ def test_half_an_hour_of_duels_fits() -> None:
     assert api.DUEL_BURST + api.DUEL_RATE * LIFETIME / SECOND < MOST_DUELS
 
 
+async def test_two_versions_have_votes_enough_for_a_day(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(serve, tmp_path) as place:
+        monkeypatch.setattr(place.opinions._votes, "_most_a_day", 0)
+        duel = await place.open_duel()
+        await talk_to_both(place, duel)
+        answer = await place.vote(duel["id"])
+        assert (answer.status_code, code_of(answer)) == (429, "too_many_votes")
+        assert "omega" not in answer.text
+
+
 async def test_a_vote_that_cannot_be_kept_may_be_given_again(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,19 @@ async def test_ratings_have_their_pace(serve: Serve, tmp_path: Path, monkeypatch
         assert answers[-1].headers["Retry-After"] == "4"
 
 
+async def test_a_version_has_ratings_enough_for_a_day(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(serve, tmp_path) as place:
+        monkeypatch.setattr(place.opinions._feedback, "_most_a_day", 1)
+        answers = []
+        for _ in range(2):
+            _, response = await place.turn(ALPHA)
+            answers.append(await place.rate(response_id=response["id"], rating=4))
+        assert [answer.status_code for answer in answers] == [201, 429]
+        assert answers[1].json()["error"]["code"] == "too_many_ratings"
+
+
 async def test_means_are_known_once_there_are_ratings_enough(serve: Serve, tmp_path: Path) -> None:
     now = 0
     async with serving(serve, tmp_path, clock=lambda: now) as place:
