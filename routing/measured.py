@@ -19,8 +19,11 @@ from streaming.engine import (
     Speech,
 )
 
-LATE_NS = 160_000_000
-"""A frame is late that comes back later than this: it waits for one tick of 80 ms and is made in another."""
+TICK_NS = 80_000_000
+"""How often a duplex engine makes a frame."""
+
+LATE_NS = 2 * TICK_NS
+"""A frame is late that comes back later than this: it waits for one tick and is made in another."""
 
 CLIENTS_FAULTS = frozenset(("speech_needed", "turn_too_long", "language_unsupported"))
 """Failures of a reply that say nothing of the engine: the client asked for what the model cannot do."""
@@ -32,11 +35,11 @@ _REPORT_FRAMES = 25
 
 
 class FrameMeter:
-    """Which of a duplex engine's frames came back late. Positions are in samples at `rate`, times in ns.
+    """How many ticks a duplex engine misses. Positions are in samples at `rate`, times in ns.
 
     A frame is due when the audio that it answers has been sent, and not before its own length has passed since the
     one before was: an engine hears no faster than real time, however fast a client sends. The first is never late: the
-    engine was taking its prompt in. One that was late is counted once; what follows is measured from when it came.
+    engine was taking its prompt in. What follows one that was late is measured from when that came.
     """
 
     def __init__(self, rate: int, *, late: int = LATE_NS) -> None:
@@ -52,24 +55,25 @@ class FrameMeter:
         self._position += samples
         self._sent.append((self._position, now))
 
-    def came(self, heard: int, *, now: int) -> bool:
-        """A frame came that was made when the engine had heard `heard` samples. Was it late?"""
+    def came(self, heard: int, *, now: int) -> int:
+        """A frame came that was made when the engine had heard `heard` samples: by how many ticks was it late?"""
         while self._sent and self._sent[0][0] < heard:
             self._sent.popleft()
         if not self._sent or heard <= self._answered:
-            return False  # it answers nothing that was sent: nobody waits for it
+            return 0  # it answers nothing that was sent: nobody waits for it
         given = self._sent[0][1]
         spoken = (heard - self._answered) * 1_000_000_000 // self._rate
         due = now if self._due is None else max(given, self._due + spoken)
-        late = now - due > self._late
-        self._answered, self._due = heard, now if late else due
-        return late
+        missed = (now - due) // TICK_NS if now - due > self._late else 0
+        self._answered, self._due = heard, now if missed else due
+        return missed
 
 
 class MeasuredSession:
     """An `EngineSession` that is watched. `clock` gives monotonic ns.
 
-    `on_frames(count, late)` is told of late frames at once, and of others now and then.
+    `on_frames(count, late)` is told of late frames at once, and of others now and then. One that is late by several
+    ticks counts for as many.
     """
 
     def __init__(
@@ -117,8 +121,9 @@ class MeasuredSession:
     def _see(self, event: EngineEvent) -> None:
         match event:
             case Speech() if self._meter is not None:
-                self._frames += 1
-                self._late += self._meter.came(event.heard, now=self._clock())
+                missed = self._meter.came(event.heard, now=self._clock())
+                self._frames += max(1, missed)
+                self._late += missed
                 if self._late or self._frames >= _REPORT_FRAMES:
                     self._report()
             case EngineLost():

@@ -47,6 +47,14 @@ def test_a_stall_counts_once_where_the_frames_go_on_from_it() -> None:
     assert played(late) == [5]
 
 
+def test_a_stall_counts_for_all_the_ticks_that_it_took() -> None:
+    meter = FrameMeter(RATE)
+    for _ in range(3):
+        meter.sent(FRAME, now=0)
+    at = (0, 80 + 800, 80 + 800 + 80)
+    assert [meter.came((number + 1) * FRAME, now=ms * MS) for number, ms in enumerate(at)] == [0, 10, 0]
+
+
 def test_ticks_that_take_too_long_are_late_again_and_again() -> None:
     late = played({number: 80 + number * 100 for number in range(100)})
     assert 8 <= len(late) <= 14  # 20 ms more with each, and a frame is late at 160
@@ -157,4 +165,4 @@ async def test_frames_are_told_now_and_then_and_late_ones_at_once() -> None:
         number += 1
         now = number * 80 * MS + (200 * MS if number == 30 else 0)
     await session.close()
-    assert told == [(25, 0), (6, 1), (25, 0), (4, 0)]
+    assert told == [(25, 0), (7, 2), (25, 0), (4, 0)]
