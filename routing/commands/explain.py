@@ -124,7 +124,7 @@ async def _decide(
     settings: RoutingSettings, needs: SessionNeeds, session_id: str, addresses: Sequence[str], *, now: float
 ) -> DecisionView:
     state = await read_once(settings, now=now)
-    scoreboard, trouble = await read_scores(settings, now=now)
+    scoreboard, trouble = await read_scores(settings, state.snapshot, now=now)
     rollout, lost = await _read_rollout(settings)
     for problem in (state.problem, trouble, lost):
         if problem is not None:

@@ -42,7 +42,7 @@ async def _run(settings: RoutingSettings, *, as_json: bool, now: float) -> int:
     state = await read_once(settings, now=now)
     if state.snapshot is None:
         raise EngineError(state.problem or "there is no leaderboard")
-    scoreboard, trouble = await read_scores(settings, now=now)
+    scoreboard, trouble = await read_scores(settings, state.snapshot, now=now)
     for problem in (state.problem, trouble):
         if problem is not None:
             print(f"warning: {problem}", file=sys.stderr)
@@ -54,11 +54,14 @@ async def _run(settings: RoutingSettings, *, as_json: bool, now: float) -> int:
     return 0
 
 
-async def read_scores(settings: RoutingSettings, *, now: float) -> tuple[Scoreboard, str | None]:
-    """The scores as they are at `now` (Unix time, s), and why there are none where they cannot be read.
+async def read_scores(
+    settings: RoutingSettings, snapshot: Snapshot | None, *, now: float
+) -> tuple[Scoreboard, str | None]:
+    """The scores as the gateway sees them at `now` (Unix time, s), and why there are none where they cannot be read.
 
     A database that has not been made yet has no scores, and is not made for that.
     """
+    from routing.scores.intake import admitted
     from routing.scores.store import ScoreStore
     from routing.storage.address import parse_address
     from routing.storage.database import open_database
@@ -70,7 +73,8 @@ async def read_scores(settings: RoutingSettings, *, now: float) -> tuple[Scorebo
             return Scoreboard(), None
         database = await asyncio.to_thread(open_database, url)
         try:
-            return await ScoreStore(database).scoreboard(now=now), None
+            heard = admitted(settings, snapshot)
+            return await ScoreStore(database).scoreboard(now=now, validators=heard), None
         finally:
             await asyncio.to_thread(database.close)
     except EngineError as error:

@@ -128,7 +128,7 @@ async def score(database: str, model: str, total: float) -> None:
 
 
 def test_with_scores_where_there_are_any(
-    call: Call, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    call: Call, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asyncio.run(score(f"sqlite:///{tmp_path}/muse.db", "omega/moshi-a", 0.61))
     call("--snapshot", file)
@@ -136,6 +136,9 @@ def test_with_scores_where_there_are_any(
     assert "0.610 (" in next(line for line in lines if "moshi-a" in line)
     assert "n = 1" in next(line for line in lines if "moshi-a" in line)
     assert "0.610" not in next(line for line in lines if "moshi-b" in line)
+    monkeypatch.setenv("MUSE_ROUTING_VALIDATORS", hotkey("another"))  # as the gateway, which does not hear it either
+    call("--snapshot", file)
+    assert "0.610" not in capsys.readouterr().out
 
 
 def test_looking_makes_no_database(call: Call, file: str, tmp_path: Path) -> None:
