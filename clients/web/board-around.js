@@ -55,9 +55,9 @@ export function rolloutParts(rollout, now) {
   ];
 }
 
-/** @param {string} text @returns {string} with a capital and a full stop */
+/** @param {string} text @returns {string} with a full stop, and a capital unless it begins with a name */
 export function sentence(text) {
-  const first = text[0].toUpperCase() + text.slice(1);
+  const first = /^[a-z]+(\s|$)/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
   return /[.!?]$/.test(first) ? first : `${first}.`;
 }
 
