@@ -1,7 +1,9 @@
 """Runs a command that is killed by the kernel when the process that asked for it is gone: `tied.py PID COMMAND...`.
 
-It becomes the command: same process id, same pipes. Run by its path (`python -I -S`), so that it starts at once and
-needs nothing of this package. Where there is no such service of the kernel (it is Linux's) the command just runs.
+It becomes the command: same process id, same pipes, but a session of its own, so that Ctrl-C at the gateway's terminal
+is the gateway's to act upon, whose calls end before their workers do. Run by its path (`python -I -S`), so that it starts
+at once and needs nothing of this package. The kernel (Linux's; elsewhere the command just runs) goes by the thread that
+asked, which is the event loop's.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ def main(parent: int, command: list[str]) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit("worker: its parent has gone")  # before it could be asked for
+    os.setsid()
     try:
         os.execvp(command[0], command)  # noqa: S606  (no shell is what is wanted)
     except OSError as error:

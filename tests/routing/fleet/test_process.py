@@ -72,6 +72,13 @@ async def test_one_that_served_has_not_refused_whatever_its_status() -> None:
     await process.stop(5)
 
 
+async def test_ctrl_c_at_the_gateways_terminal_is_not_for_it() -> None:
+    process = await spawn(f"{READY} exec sleep 60")
+    await process.ready()
+    assert os.getsid(process.pid) == process.pid
+    await process.stop(5)
+
+
 async def test_one_that_does_not_obey_is_killed() -> None:
     process = await spawn(f"trap '' TERM; {READY} while true; do sleep 0.1; done")
     await process.ready()
