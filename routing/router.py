@@ -194,6 +194,10 @@ class Router:
         finally:
             await self._release(silent)
 
+    def tries(self, key: str) -> bool:
+        """Whether this version is still to hear calls unheard."""
+        return self.rollout.stage == "shadow" and self.rollout.candidate == key
+
     def turn(self, placement: Placement, latency: TurnLatency) -> None:
         """A reply of this conversation began, so long after the user had spoken."""
         self.live.turn(placement.worker.key, latency.total / 1e6, now=self._seconds())

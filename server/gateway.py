@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from models.catalogue import Detectors
@@ -206,7 +207,8 @@ class Gateway:
         if call.blind is not None:
             connection = Blindfold(connection)
         if call.placement.choice.shadow is not None:
-            connection = Tee(connection, self._let_hear(call, began))
+            wanted = partial(self.router.tries, call.placement.choice.shadow.key)
+            connection = Tee(connection, self._let_hear(call, began), wanted=wanted)
         driver = Driver(
             session=session,
             connection=connection,

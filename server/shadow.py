@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from server.driver import Connection, ConnectionOverError
 from streaming.client_events import AppendAudio, ClientEvent
@@ -70,16 +71,20 @@ class Shadow:
 
 
 class Tee:
-    """A caller's connection whose events a shadow hears too."""
+    """A caller's connection whose events a shadow hears too, for as long as it is `wanted`."""
 
-    def __init__(self, connection: Connection, shadow: Shadow) -> None:
+    def __init__(self, connection: Connection, shadow: Shadow, *, wanted: Callable[[], bool]) -> None:
         self.shadow = shadow
         self._connection = connection
+        self._wanted = wanted
 
     async def receive(self) -> ClientEvent:
         """See `Connection.receive`."""
         event = await self._connection.receive()
-        self.shadow.hand_on(event)
+        if self._wanted():
+            self.shadow.hand_on(event)
+        else:
+            self.shadow.stop()
         return event
 
     def send(self, event: ServerEvent) -> None:

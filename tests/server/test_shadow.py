@@ -83,6 +83,18 @@ async def test_a_shadow_hears_what_the_caller_says_and_nobody_hears_it() -> None
     assert rig.heard.open_now == 0
 
 
+async def test_a_shadow_goes_when_the_trial_is_over_and_the_call_goes_on() -> None:
+    async with Rig() as rig:
+        talking = asyncio.create_task(rig.call())
+        await until(lambda: rig.silent.open_now == 1)
+        rig.router.rollout = Rollout(stage="canary", incumbent="best", candidate="new", share=0.1)
+        rig.connection.say(CreateResponse())
+        await until(lambda: rig.silent.open_now == 0)
+        assert rig.heard.open_now == 1
+        assert not rig.silent.sessions[0].commands
+        await rig.end(talking)
+
+
 @pytest.mark.parametrize("refusal", [EngineError("it is gone"), RuntimeError("a defect")])
 async def test_a_shadow_that_cannot_be_opened_costs_the_caller_nothing(refusal: Exception) -> None:
     async with Rig() as rig:
@@ -153,7 +165,7 @@ async def test_what_is_read_makes_room() -> None:
 
 async def test_what_cannot_be_read_is_not_handed_on() -> None:
     connection, shadow = FakeConnection(), Shadow()
-    tee = Tee(connection, shadow)
+    tee = Tee(connection, shadow, wanted=lambda: True)
     connection.say(PeerError("not an event", code="invalid_json"))
     connection.say(CreateResponse())
     with pytest.raises(PeerError):
