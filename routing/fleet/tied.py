@@ -1,9 +1,9 @@
 """Runs a command that is killed by the kernel when the process that asked for it is gone: `tied.py PID COMMAND...`.
 
 It becomes the command: same process id, same pipes, but a session of its own, so that Ctrl-C at the gateway's terminal
-is the gateway's to act upon, whose calls end before their workers do. Run by its path (`python -I -S`), so that it starts
-at once and needs nothing of this package. The kernel (Linux's; elsewhere the command just runs) goes by the thread that
-asked, which is the event loop's.
+is the gateway's to act upon, whose calls end before their workers do. Run by its path (`python -I -S`), so that it
+starts at once and needs nothing of this package. The kernel (Linux's; elsewhere the command just runs) goes by the
+thread that asked, which is the event loop's.
 """
 
 from __future__ import annotations
