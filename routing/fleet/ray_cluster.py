@@ -29,6 +29,8 @@ HOST = "{host}"
 _REPLY_SECONDS = 5.0
 """What an actor may take to answer, beyond what it was asked to wait."""
 
+_AGAIN_SECONDS = 0.5
+
 _STORE_BYTES = 80 * 2**20  # about the least that Ray takes: nothing large is stored
 
 
@@ -120,12 +122,16 @@ class RayWorker:
         return ready
 
     async def gone(self) -> Exit:
-        """See `Running.gone`."""
-        try:
-            gone: Exit = await _answer(self._actor.gone.remote())
-        except _ray().exceptions.RayError as error:
-            return Exit(problem=f"Ray: {first_line(error)}")
-        return gone
+        """See `Running.gone`. That the actor cannot be reached for a moment says nothing of the worker: it talks on."""
+        while True:
+            try:
+                gone: Exit = await _answer(self._actor.gone.remote())
+            except _ray().exceptions.ActorUnavailableError:
+                await asyncio.sleep(_AGAIN_SECONDS)
+            except _ray().exceptions.RayError as error:
+                return Exit(problem=f"Ray: {first_line(error)}")
+            else:
+                return gone
 
     async def stop(self, patience: float) -> None:
         """See `Running.stop`; of an actor that does not answer, and of its process, Ray disposes."""

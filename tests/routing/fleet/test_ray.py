@@ -9,8 +9,10 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from routing.fleet.command import ROOT, WorkerCommand
 from routing.fleet.contract import Deployment
 from routing.fleet.launcher import Exit
 from routing.fleet.ray import RayLauncher
-from routing.fleet.ray_cluster import RayOptions
+from routing.fleet.ray_cluster import RayOptions, RayWorker
 from streaming.errors import EngineError
 from tests.prerequisites import require_ray
 from tests.routing.fleet.contract import KeepingContract
@@ -159,6 +161,24 @@ async def test_what_cannot_work_is_told_at_the_start(options: Any, said: str) ->
     with pytest.raises(EngineError, match=said):
         await launcher.start()
     await launcher.close()
+
+
+async def test_an_actor_that_cannot_be_reached_for_a_moment_has_not_gone() -> None:
+    unavailable = import_module("ray.exceptions").ActorUnavailableError("socket closed", None)
+    answers: list[Exception | Exit] = [unavailable, unavailable, Exit(problem="killed")]
+
+    def answer() -> Any:
+        future: Future[Exit] = Future()
+        if isinstance(said := answers.pop(0), Exit):
+            future.set_result(said)
+        else:
+            future.set_exception(said)
+        return SimpleNamespace(future=lambda: future)
+
+    actor = SimpleNamespace(gone=SimpleNamespace(remote=answer))
+    worker = RayWorker(actor, [], RayOptions(), lambda work: None)
+    assert await worker.gone() == Exit(problem="killed")
+    assert answers == []
 
 
 async def test_where_there_is_no_place_for_a_worker_that_is_told(cluster: str) -> None:
