@@ -1,7 +1,7 @@
 /** The two sides of a duel: what each is doing, its answer as a picture to play, and at last who it is. */
 
 import { make, setText, svg } from "./dom.js";
-import { NOTHING, nameOf, whole } from "./format.js";
+import { nameOf, whole } from "./format.js";
 import { WIRE_RATE } from "./pcm.js";
 import { peaks } from "./recording.js";
 import { domainOf, scale } from "./scales.js";
@@ -126,7 +126,7 @@ export function ratingsChart(sides, ratings) {
     const name = make("span", { class: "rated-name" }, nameOf(version).model);
     const figures = rating
       ? [make("b", {}, whole(rating.value)), ` (${whole(rating.low)} to ${whole(rating.high)}, ${whole(rating.votes)} votes)`]
-      : [`${NOTHING} not rated yet`];
+      : ["rated after more votes"];
     return make(
       "li",
       { class: `rated rated-${label.toLowerCase()}` },

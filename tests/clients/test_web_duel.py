@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.clients import microphone
 from tests.clients.checks import assert_fits, assert_readable, assert_readable_by_day_and_night
 from tests.clients.demo_board import demo_models
-from tests.clients.fake_realtime import LOUD, RATE, FakeServer, Script, Turn, running
+from tests.clients.fake_realtime import LOUD, RATE, Conversation, FakeServer, Script, Turn, running
 from tests.clients.fake_routing import SIDES, Asked, RoutingScript
 from tests.clients.microphone import Launch, Recording, Samples, pcm, silence, write_wav
 from tests.clients.muse_page import MusePage, Visit
@@ -87,19 +87,18 @@ def votable(page: Page) -> None:
     expect(vote_button(page, "Tie")).to_be_enabled(timeout=PATIENCE_MS)
 
 
-def heard_by(fake: FakeServer) -> list[Samples]:
-    """What each side was sent, without the silence after it."""
-    chunks: dict[int, list[bytes]] = {}
-    for conversation in fake.conversations[-2:]:
-        chunks[id(conversation)] = [base64.b64decode(event["audio"]) for event in conversation.heard]
-    joined = [np.frombuffer(b"".join(one), "<i2") for one in chunks.values()]
-    return [samples[: np.flatnonzero(samples)[-1] + 1] for samples in joined]
+def voice_of(conversation: Conversation) -> Samples:
+    """What a side was sent, without the silence after it."""
+    sent = b"".join(base64.b64decode(event["audio"]) for event in conversation.heard)
+    samples = np.frombuffer(sent, "<i2")
+    return samples[: np.flatnonzero(samples)[-1] + 1].astype(np.float32)
 
 
 def test_both_sides_hear_the_same_question_and_the_vote_tells_who_they_were(
-    visit: Visit, asker: Browser, fake: FakeServer
+    visit: Visit, asker: Browser, fake: FakeServer, script: Script
 ) -> None:
     page = visit(asker).page
+    page.evaluate(WATCH_CLIPS)
     ask(page)
     expect(side(page, "A")).to_contain_text("hears your question")
     expect(vote_button(page, "Tie")).to_be_disabled()
@@ -108,10 +107,11 @@ def test_both_sides_hear_the_same_question_and_the_vote_tells_who_they_were(
     for text in ("omega", "moshi", "kestrel"):
         expect(page.locator("body")).not_to_contain_text(text)
     votable(page)
-    first, second = heard_by(fake)
+    first, second = (voice_of(one) for one in fake.conversations[-2:])
     assert len(first) > RATE / 2
     assert np.array_equal(first, second)
     assert sorted(fake.queries) == ["model=duel%3A1A&extensions=muse", "model=duel%3A1B&extensions=muse"]
+    assert_played_after_their_waits(page, script)
     vote_button(page, "B is better").click()
     phase(page, "revealed")
     assert fake.asked.votes == [{"id": "duel_1", "winner": "B"}]
@@ -123,16 +123,12 @@ def test_both_sides_hear_the_same_question_and_the_vote_tells_who_they_were(
     assert_readable(page)
 
 
-def test_answers_are_played_after_the_wait_that_they_took(visit: Visit, asker: Browser, script: Script) -> None:
-    page = visit(asker).page
-    page.evaluate(WATCH_CLIPS)
-    ask(page)
-    votable(page)
+def assert_played_after_their_waits(page: Page, script: Script) -> None:
+    """Both answers have been played once, as they were heard; each can be played again."""
     clips = page.evaluate("window.clips")
     assert len(clips) == 2
     for clip, turn, label in zip(clips, script.turns, "AB", strict=True):
-        said = len(turn.voice) / 2 / RATE
-        wait = clip["length"] / RATE - said
+        wait = clip["length"] / RATE - len(turn.voice) / 2 / RATE
         assert 0.3 < wait < 3, "the fake server waits for half a second of silence"
         shown = float((side(page, label).locator(".side-status").text_content() or "").split()[-2])
         assert abs(shown - clip["first"] / RATE) <= 0.051
@@ -174,26 +170,6 @@ def test_a_duel_is_fought_by_keyboard_alone(visit: Visit, asker: Browser, fake: 
     assert fake.asked.votes == [{"id": "duel_1", "winner": "tie"}]
 
 
-def test_the_same_question_can_meet_another_pair(visit: Visit, asker: Browser, fake: FakeServer) -> None:
-    page = visit(asker).page
-    ask(page)
-    votable(page)
-    first = heard_by(fake)[0]
-    vote_button(page, "Neither").click()
-    expect(page.get_by_role("heading", name="You liked neither")).to_be_visible()
-    page.get_by_role("button", name="Same question, new pair").click()
-    phase(page, "answering")
-    expect(page.locator("body")).not_to_contain_text(SIDES[0])
-    votable(page)
-    assert np.array_equal(heard_by(fake)[0], first)
-    assert fake.asked.duels == 2
-    vote_button(page, "A is better").click()
-    phase(page, "revealed")
-    page.get_by_role("button", name="Ask another question").click()
-    phase(page, "recording")
-    expect(page.locator("#how")).to_be_visible()
-
-
 @pytest.mark.parametrize("refused", ["on arrival", "when it begins"])
 def test_too_few_models_are_explained(visit: Visit, asker: Browser, fake: FakeServer, refused: str) -> None:
     if refused == "on arrival":
@@ -211,7 +187,9 @@ def test_too_few_models_are_explained(visit: Visit, asker: Browser, fake: FakeSe
     ask(page)
 
 
-def test_a_side_that_fails_ends_the_duel_without_a_result(visit: Visit, asker: Browser, fake: FakeServer) -> None:
+def test_a_side_that_fails_ends_the_duel_and_the_same_question_can_meet_another_pair(
+    visit: Visit, asker: Browser, fake: FakeServer
+) -> None:
     fake.routing.failing_side = "B"
     page = visit(asker).page
     ask(page)
@@ -219,10 +197,35 @@ def test_a_side_that_fails_ends_the_duel_without_a_result(visit: Visit, asker: B
     expect(page.get_by_role("status").first).to_have_text("This duel has no result")
     expect(side(page, "A")).to_contain_text("has answered")
     expect(side(page, "B")).to_contain_text("This side cannot be reached")
-    expect(vote_button(page, "Tie")).to_be_hidden()
+    expect(page.locator("#vote")).to_be_hidden()
+    asked = voice_of(fake.conversations[-1])
     fake.routing.failing_side = None
     page.get_by_role("button", name="Same question, new pair").click()
     votable(page)
+    assert all(np.array_equal(voice_of(one), asked) for one in fake.conversations[-2:])
+    assert fake.asked.duels == 2
+    vote_button(page, "Neither").click()
+    expect(page.get_by_role("heading", name="You liked neither")).to_be_visible()
+    page.get_by_role("button", name="Ask another question").click()
+    phase(page, "recording")
+    expect(page.locator("#how")).to_be_visible()
+    expect(page.locator("body")).not_to_contain_text(SIDES[0])
+
+
+def test_a_vote_that_cannot_be_sent_can_be_given_again_and_one_that_is_refused_says_why(
+    visit: Visit, asker: Browser, fake: FakeServer
+) -> None:
+    page = visit(asker).page
+    ask(page)
+    votable(page)
+    page.context.set_offline(True)
+    vote_button(page, "Tie").click()
+    expect(page.locator("#note")).to_contain_text("Muse cannot be reached")
+    page.context.set_offline(False)
+    fake.routing.vote = (404, "duel_not_found")
+    vote_button(page, "Tie").click()
+    expect(page.locator("#note")).to_contain_text("older than 30 minutes")
+    expect(page.get_by_role("button", name="Ask another question")).to_be_visible()
 
 
 def test_a_side_that_is_cut_off_is_told(visit: Visit, asker: Browser, fake: FakeServer) -> None:
@@ -234,29 +237,6 @@ def test_a_side_that_is_cut_off_is_told(visit: Visit, asker: Browser, fake: Fake
     fake.hang_up(1011, side_a)
     phase(page, "unjudged")
     expect(side(page, "A")).to_contain_text("The server ended the call")
-
-
-def test_a_vote_that_comes_too_late_says_so(visit: Visit, asker: Browser, fake: FakeServer) -> None:
-    fake.routing.vote = (404, "duel_not_found")
-    page = visit(asker).page
-    ask(page)
-    votable(page)
-    vote_button(page, "Tie").click()
-    expect(page.locator("#note")).to_contain_text("older than 30 minutes")
-    expect(page.get_by_role("button", name="Ask another question")).to_be_visible()
-
-
-def test_a_vote_that_cannot_be_sent_can_be_given_again(visit: Visit, asker: Browser, fake: FakeServer) -> None:
-    muse = visit(asker)
-    page = muse.page
-    ask(page)
-    votable(page)
-    page.context.set_offline(True)
-    vote_button(page, "Tie").click()
-    expect(page.locator("#note")).to_contain_text("Muse cannot be reached")
-    page.context.set_offline(False)
-    vote_button(page, "Tie").click()
-    phase(page, "revealed")
 
 
 def test_a_blocked_microphone_is_explained(visit: Visit, asker: Browser) -> None:
@@ -296,7 +276,6 @@ def test_a_key_is_asked_for(visit: Visit, asker: Browser, fake: FakeServer) -> N
     page.keyboard.press("Enter")
     phase(page, "intro")
     ask(page)
-    votable(page)
 
 
 def test_leaving_drops_what_was_said(visit: Visit, asker: Browser, fake: FakeServer) -> None:
