@@ -15,7 +15,11 @@ export class Answer {
   /** @type {Piece[]} */
   #pieces = [];
 
-  /** @param {string} response @param {number} at seconds after the question's end, negative before @param {Float32Array} samples */
+  /**
+   * @param {string} response
+   * @param {number} at seconds after the question's end, negative before it
+   * @param {Float32Array} samples
+   */
   add(response, at, samples) {
     const last = this.#pieces.at(-1);
     const end = last ? endOf(last) : -Infinity;
@@ -23,7 +27,12 @@ export class Answer {
     this.#pieces.push({ response, at: follows ? end : Math.max(at, end), samples });
   }
 
-  /** Nothing is heard of the response from `at` on: it was interrupted. @param {string} response @param {number} at seconds */
+  /**
+   * Nothing is heard of the response from `at` on: it was interrupted.
+   *
+   * @param {string} response
+   * @param {number} at seconds
+   */
   cut(response, at) {
     this.#pieces = this.#pieces
       .filter((piece) => piece.response !== response || piece.at < at)

@@ -49,7 +49,11 @@ export function rolloutParts(rollout, now) {
   const taken = stage === "canary" ? share : 0;
   return [
     make("h2", { class: "rollout-title", id: "rollout-title" }, headline),
-    make("p", { class: "rollout-why" }, [reason?.text, since > 0 && `Since ${duration(now - since)}.`].filter(Boolean).map(sentence).join(" ")),
+    make(
+      "p",
+      { class: "rollout-why" },
+      [reason?.text, since > 0 && `Since ${duration(now - since)}.`].filter(Boolean).map(sentence).join(" "),
+    ),
     ...(incumbent ? [traffic(incumbent, candidate, taken)] : []),
     ...(candidate ? [steps(stage)] : []),
   ];
@@ -69,11 +73,21 @@ function traffic(incumbent, candidate, share) {
     return element;
   };
   const entry = (className, version, size) =>
-    make("li", { class: className }, make("span", { class: "key", "aria-hidden": "true" }), `${percent(size)} ${short(version)}`);
+    make(
+      "li",
+      { class: className },
+      make("span", { class: "key", "aria-hidden": "true" }),
+      `${percent(size)} ${short(version)}`,
+    );
   return make(
     "div",
     { class: "traffic" },
-    make("div", { class: "traffic-bar", "aria-hidden": "true" }, part("of-incumbent", 1 - share), share > 0 && part("of-candidate", share)),
+    make(
+      "div",
+      { class: "traffic-bar", "aria-hidden": "true" },
+      part("of-incumbent", 1 - share),
+      share > 0 && part("of-candidate", share),
+    ),
     make(
       "ul",
       { "aria-label": "Share of new calls" },
@@ -96,7 +110,17 @@ function steps(stage) {
 
 /** @param {import("./board.js").Board} board @param {number} now Unix seconds @returns {HTMLElement} a table */
 export function validatorTable({ validators, block }, now) {
-  const head = ["Validator", "UID", "Stake", "Weights set", "Last run", "Version", "Profile", "Submissions", "Agreement"];
+  const head = [
+    "Validator",
+    "UID",
+    "Stake",
+    "Weights set",
+    "Last run",
+    "Version",
+    "Profile",
+    "Submissions",
+    "Agreement",
+  ];
   const rows = validators.map((one) => [
     make("span", { title: one.hotkey }, shortAddress(one.hotkey)),
     whole(one.uid),

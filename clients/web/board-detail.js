@@ -57,7 +57,11 @@ export class ModelDetail {
 
   /** @param {number} days */
   #periodButton(days) {
-    const button = make("button", { type: "button", class: "pill small", "aria-pressed": `${days === this.#days}` }, `${days} days`);
+    const button = make(
+      "button",
+      { type: "button", class: "pill small", "aria-pressed": `${days === this.#days}` },
+      `${days} days`,
+    );
     button.addEventListener("click", () => {
       this.#days = days;
       [...this.#periods.children].forEach((other) => other.setAttribute("aria-pressed", `${other === button}`));
@@ -89,7 +93,11 @@ export class ModelDetail {
     const standing = this.#model.metrics[metric.id];
     const value = (number) => measure(number, metric.unit) + (metric.unit ? ` ${metric.unit}` : "");
     const pressed = `${metric.id === this.#metric}`;
-    const button = make("button", { type: "button", class: "metric-name", "data-metric": metric.id, "aria-pressed": pressed, title: metric.about }, metric.title);
+    const button = make(
+      "button",
+      { type: "button", class: "metric-name", "data-metric": metric.id, "aria-pressed": pressed, title: metric.about },
+      metric.title,
+    );
     button.addEventListener("click", () => this.#choose(metric.id));
     const cells = [
       value(standing.average),
@@ -129,7 +137,9 @@ export class ModelDetail {
         return;
       }
       this.#history = null;
-      this.#chart.replaceChildren(make("p", { class: "nothing-yet" }, `The history could not be read. ${problemOf(error).message}.`));
+      this.#chart.replaceChildren(
+        make("p", { class: "nothing-yet" }, `The history could not be read. ${problemOf(error).message}.`),
+      );
     }
     this.#chart.removeAttribute("aria-busy");
   }

@@ -31,8 +31,8 @@ export class BoardTable {
 
   /**
    * @param {HTMLTableElement} table
-   * @param {{onSort: (column: string) => void, onOpen: (model: import("./board.js").Model, box: HTMLElement) => Detail}}
-   *   listener `onOpen`: a row is opened for the first time; what it returns is shown in `box`
+   * @param {{onSort: (column: string) => void,
+   *   onOpen: (model: import("./board.js").Model, box: HTMLElement) => Detail}} listener `onOpen`: a row is opened for the first time; what it returns is shown in `box`
    */
   constructor(table, { onSort, onOpen }) {
     this.#table = table;
@@ -64,7 +64,10 @@ export class BoardTable {
       }
       this.#rows.get(model.version).show(model, columns, places, board);
     }
-    arrange(body, models.flatMap(({ version }) => this.#rows.get(version).elements));
+    arrange(
+      body,
+      models.flatMap(({ version }) => this.#rows.get(version).elements),
+    );
   }
 
   /** @param {import("./board.js").Column[]} columns @param {import("./board.js").Order} order */
@@ -112,7 +115,13 @@ class Row {
     const attributes = { type: "button", class: "opener", "aria-expanded": "false", "aria-controls": id };
     this.#button = make("button", attributes, chevron(), this.#name);
     this.#button.addEventListener("click", () => this.#toggle());
-    const model = make("th", { class: "cell cell-model", role: "rowheader", scope: "row" }, this.#button, this.#meta, this.#badges);
+    const model = make(
+      "th",
+      { class: "cell cell-model", role: "rowheader", scope: "row" },
+      this.#button,
+      this.#meta,
+      this.#badges,
+    );
     this.#line = make("tr", { class: "line", role: "row", "data-version": version }, this.#rank, model);
     this.#below = make("tr", { class: "below", role: "row", id, hidden: true }, this.#cell);
   }
@@ -189,9 +198,17 @@ function arrange(body, elements) {
 }
 
 function chevron() {
-  return svg("svg", { viewBox: "0 0 12 12", class: "chevron", "aria-hidden": "true" }, svg("path", { d: "M4 2.5 7.5 6 4 9.5" }));
+  return svg(
+    "svg",
+    { viewBox: "0 0 12 12", class: "chevron", "aria-hidden": "true" },
+    svg("path", { d: "M4 2.5 7.5 6 4 9.5" }),
+  );
 }
 
 function arrow() {
-  return svg("svg", { viewBox: "0 0 8 8", class: "arrow", "aria-hidden": "true" }, svg("path", { d: "M4 1.5V6.5M1.8 4.4 4 6.6 6.2 4.4" }));
+  return svg(
+    "svg",
+    { viewBox: "0 0 8 8", class: "arrow", "aria-hidden": "true" },
+    svg("path", { d: "M4 1.5V6.5M1.8 4.4 4 6.6 6.2 4.4" }),
+  );
 }

@@ -31,12 +31,20 @@ const HIDDEN_AT_FIRST = new Set(["misses", "errors", "reputation", "recovery"]);
 
 /** @type {Column[]} */
 const FACTS = [
-  fact("gap", "Response gap", "Live", "gap", "Your last word to the first of the answer, in calls here: median and 95th percentile.", {
-    unit: "ms",
-    better: "lower",
-    read: ({ live }) => (isNumber(live?.gap_p50_ms) ? { p50: live.gap_p50_ms, p95: live.gap_p95_ms, turns: live.turns } : null),
-    value: ({ live }) => live?.gap_p50_ms,
-  }),
+  fact(
+    "gap",
+    "Response gap",
+    "Live",
+    "gap",
+    "Your last word to the first of the answer, in calls here: median and 95th percentile.",
+    {
+      unit: "ms",
+      better: "lower",
+      read: ({ live }) =>
+        isNumber(live?.gap_p50_ms) ? { p50: live.gap_p50_ms, p95: live.gap_p95_ms, turns: live.turns } : null,
+      value: ({ live }) => live?.gap_p50_ms,
+    },
+  ),
   fact("misses", "Late frames", "Live", "share", "Share of the 80 ms frames that came back late.", {
     better: "lower",
     read: ({ live }) => live?.misses,
@@ -65,10 +73,17 @@ const FACTS = [
   fact("reputation", "Reputation", "Miner", "share", "Earned by scoring above the baseline, again and again.", {
     read: ({ miner }) => miner?.reputation,
   }),
-  fact("recovery", "Decay", "Miner", "recovery", "What stagnation takes off its weight, and how much has been won back.", {
-    read: ({ miner }) => (isNumber(miner?.decay) ? { decay: miner.decay, recovery: miner.recovery } : null),
-    value: ({ miner }) => miner?.decay,
-  }),
+  fact(
+    "recovery",
+    "Decay",
+    "Miner",
+    "recovery",
+    "What stagnation takes off its weight, and how much has been won back.",
+    {
+      read: ({ miner }) => (isNumber(miner?.decay) ? { decay: miner.decay, recovery: miner.recovery } : null),
+      value: ({ miner }) => miner?.decay,
+    },
+  ),
 ];
 
 /** @returns {Column} */
@@ -107,17 +122,24 @@ function hasTrend(models, { read }) {
 
 /** @param {Column} column @returns {Column} how it went */
 function trendOf({ title, read, better }) {
-  return fact("trend", "Trend", "Scores", "trend", `${title} over time; the number is the change since the first point.`, {
-    better,
-    read: (model) => {
-      const { trend = [], low, high } = read(model) ?? {};
-      return trend.length > 1 ? { points: trend, noise: (high - low) / 2 } : null;
+  return fact(
+    "trend",
+    "Trend",
+    "Scores",
+    "trend",
+    `${title} over time; the number is the change since the first point.`,
+    {
+      better,
+      read: (model) => {
+        const { trend = [], low, high } = read(model) ?? {};
+        return trend.length > 1 ? { points: trend, noise: (high - low) / 2 } : null;
+      },
+      value: (model) => {
+        const trend = read(model)?.trend ?? [];
+        return trend.length > 1 ? trend.at(-1)[1] - trend[0][1] : null;
+      },
     },
-    value: (model) => {
-      const trend = read(model)?.trend ?? [];
-      return trend.length > 1 ? trend.at(-1)[1] - trend[0][1] : null;
-    },
-  });
+  );
 }
 
 /**
@@ -127,7 +149,8 @@ function trendOf({ title, read, better }) {
  */
 export function shownOf(columns, chosen) {
   const standings = columns.filter(({ kind }) => kind === "standing").slice(0, METRICS_AT_FIRST + 1);
-  const atFirst = ({ id, kind }) => (kind === "standing" ? standings.some((one) => one.id === id) : !HIDDEN_AT_FIRST.has(id));
+  const atFirst = ({ id, kind }) =>
+    kind === "standing" ? standings.some((one) => one.id === id) : !HIDDEN_AT_FIRST.has(id);
   return columns.filter((column) => chosen[column.id] ?? atFirst(column));
 }
 
@@ -183,7 +206,10 @@ export function domainOfColumn({ kind, read }, models) {
     return domainOf(drawn.flatMap(({ low, high, value }) => [low, high, value]));
   }
   if (kind === "gap") {
-    return domainOf(drawn.flatMap(({ p50, p95 }) => [p50, p95 ?? p50]), { zero: true });
+    return domainOf(
+      drawn.flatMap(({ p50, p95 }) => [p50, p95 ?? p50]),
+      { zero: true },
+    );
   }
   return kind === "share" ? [0, Math.max(...drawn, 0.001)] : [0, 1];
 }

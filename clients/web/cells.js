@@ -12,7 +12,7 @@ const ARROWS = Object.freeze({ 1: "↗ ", 0: "→ ", [-1]: "↘ " });
 /**
  * @param {import("./board.js").Column} column
  * @param {import("./board.js").Model} model
- * @param {{domain: import("./scales.js").Domain, best: boolean}} place the scale of the column; whether this is its best
+ * @param {{domain: import("./scales.js").Domain, best: boolean}} place the column's scale; whether it is best there
  * @returns {HTMLTableCellElement}
  */
 export function cell(column, model, { domain, best }) {
@@ -26,7 +26,10 @@ export function cell(column, model, { domain, best }) {
   return make("td", attributes, ...DRAW[column.kind](value, column, domain));
 }
 
-/** @type {Record<import("./board.js").Kind, (value: any, column: import("./board.js").Column, domain: import("./scales.js").Domain) => Node[]>} */
+/**
+ * @typedef {(value: any, column: import("./board.js").Column, domain: import("./scales.js").Domain) => Node[]} Draw
+ * @type {Record<import("./board.js").Kind, Draw>}
+ */
 const DRAW = {
   standing: ({ average, low, high, samples }, { unit, leads }, domain) => [
     figure(measure(average, unit), leads && `± ${measure((high - low) / 2, unit)}`),
@@ -37,7 +40,10 @@ const DRAW = {
     const change = points.at(-1)[1] - points[0][1];
     const good = better === "higher" ? change >= 0 : change <= 0;
     const sort = Math.abs(change) <= noise ? "flat" : good ? "good" : "bad";
-    return [sparkline(points), make("span", { class: `change ${sort}` }, ARROWS[Math.sign(sort === "flat" ? 0 : change)], signed(change))];
+    return [
+      sparkline(points),
+      make("span", { class: `change ${sort}` }, ARROWS[Math.sign(sort === "flat" ? 0 : change)], signed(change)),
+    ];
   },
   gap: ({ p50, p95, turns }, _column, domain) => [
     figure(whole(p50), `/ ${whole(p95)} ms`),

@@ -9,7 +9,13 @@ const HEIGHT = 12;
 const EDGE = 4;
 const PIPS = 6;
 
-/** @param {number} width @param {number} height @param {string} className @param {...Node} parts @returns {SVGElement} */
+/**
+ * @param {number} width px
+ * @param {number} height px
+ * @param {string} className
+ * @param {...Node} parts
+ * @returns {SVGElement}
+ */
 function drawing(width, height, className, ...parts) {
   const box = { viewBox: `0 0 ${width} ${height}`, width, height, class: `chart-${className}`, "aria-hidden": "true" };
   return svg("svg", { ...box, focusable: "false" }, ...parts);
@@ -36,7 +42,12 @@ export function interval({ value, low, high }, domain, width = WIDTH) {
   );
 }
 
-/** From the median to the 95th percentile. @param {{p50: number, p95: number}} gap @param {import("./scales.js").Domain} domain */
+/**
+ * From the median to the 95th percentile.
+ *
+ * @param {{p50: number, p95: number | null}} gap
+ * @param {import("./scales.js").Domain} domain
+ */
 export function range({ p50, p95 }, domain) {
   const x = scale(domain, [EDGE, WIDTH - EDGE]);
   const middle = HEIGHT / 2;

@@ -4,8 +4,8 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /**
  * @typedef {Node | string | number | null | undefined | false} Child  what is not there is left out
- * @typedef {Record<string, string | number | boolean | null | undefined>} Attributes  null, undefined and false are left
- *   out, true is an empty one
+ * @typedef {Record<string, string | number | boolean | null | undefined>} Attributes  null, undefined and false are
+ *   left out, true is an empty one
  */
 
 /** @param {string} tag @param {Attributes} [attributes] @param {...Child} children @returns {any} */

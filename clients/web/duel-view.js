@@ -27,8 +27,18 @@ export class SideView {
     this.#play = make("button", { type: "button", class: "pill play", disabled: true });
     this.#play.addEventListener("click", onPlay);
     const heading = make("h3", { class: "side-label" }, make("span", { class: "visually-hidden" }, "Answer "), label);
-    const head = make("div", { class: "side-head" }, make("div", { class: "side-words" }, this.#name, this.#status), this.#play);
-    this.element = make("article", { class: `side side-${label.toLowerCase()}` }, heading, make("div", { class: "side-body" }, head, this.#picture));
+    const head = make(
+      "div",
+      { class: "side-head" },
+      make("div", { class: "side-words" }, this.#name, this.#status),
+      this.#play,
+    );
+    this.element = make(
+      "article",
+      { class: `side side-${label.toLowerCase()}` },
+      heading,
+      make("div", { class: "side-body" }, head, this.#picture),
+    );
     new ResizeObserver(() => this.#draw()).observe(this.#picture);
     this.reset();
   }
@@ -61,7 +71,10 @@ export class SideView {
     this.#picture.style.setProperty("--asked", `${100 * share}%`);
   }
 
-  /** @param {{samples: Float32Array, wait: number}} answer @param {number} seconds that the picture is long, for both */
+  /**
+   * @param {{samples: Float32Array, wait: number}} answer
+   * @param {number} seconds that the picture is long, for both sides
+   */
   ready({ samples, wait }, seconds) {
     this.#clip = { samples, wait, seconds };
     this.#play.disabled = false;
@@ -72,7 +85,11 @@ export class SideView {
   /** @param {boolean} on */
   playing(on) {
     this.element.classList.toggle("playing", on);
-    this.#play.replaceChildren(icon(on), on ? "Stop" : "Play", make("span", { class: "visually-hidden" }, ` answer ${this.#label}`));
+    this.#play.replaceChildren(
+      icon(on),
+      on ? "Stop" : "Play",
+      make("span", { class: "visually-hidden" }, ` answer ${this.#label}`),
+    );
     if (!on) {
       this.progress(0);
     }
@@ -125,7 +142,10 @@ export function ratingsChart(sides, ratings) {
     const rating = ratings[version];
     const name = make("span", { class: "rated-name" }, nameOf(version).model);
     const figures = rating
-      ? [make("b", {}, whole(rating.value)), ` (${whole(rating.low)} to ${whole(rating.high)}, ${whole(rating.votes)} votes)`]
+      ? [
+          make("b", {}, whole(rating.value)),
+          ` (${whole(rating.low)} to ${whole(rating.high)}, ${whole(rating.votes)} votes)`,
+        ]
       : ["rated after more votes"];
     return make(
       "li",
@@ -153,6 +173,8 @@ function estimate({ value, low, high }, domain) {
 
 /** @param {boolean} playing */
 function icon(playing) {
-  const shape = playing ? svg("rect", { x: 7, y: 7, width: 10, height: 10, rx: 2 }) : svg("path", { d: "M8 5.5v13l11-6.5Z" });
+  const shape = playing
+    ? svg("rect", { x: 7, y: 7, width: 10, height: 10, rx: 2 })
+    : svg("path", { d: "M8 5.5v13l11-6.5Z" });
   return svg("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, shape);
 }

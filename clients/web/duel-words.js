@@ -4,8 +4,8 @@ import { Refusal, problemOf } from "./api.js";
 import { Problem, problems } from "./problems.js";
 
 /**
- * @typedef {"intro" | "opening" | "recording" | "answering" | "judging" | "voting" | "revealed" | "unjudged" | "failed"}
- *   Phase  "unjudged": a side did not answer, or the vote was refused
+ * @typedef {"intro" | "opening" | "recording" | "answering" | "judging" | "voting" | "revealed" | "unjudged" |
+ *   "failed"} Phase  "unjudged": a side did not answer, or the vote was refused
  */
 
 /** How the big button looks. @type {Record<Phase, import("./state.js").State>} */

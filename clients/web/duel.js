@@ -12,7 +12,18 @@ import { ProblemPanel } from "./problem-panel.js";
 import { Problem, problems } from "./problems.js";
 import { Recorder } from "./recorder.js";
 import { trimmed } from "./recording.js";
-import { ACTIONS, HINTS, HEADINGS, OUTCOMES, STATES, WORDS, duelProblem, noteOf, nothingHeard, sideNote } from "./duel-words.js";
+import {
+  ACTIONS,
+  HINTS,
+  HEADINGS,
+  OUTCOMES,
+  STATES,
+  WORDS,
+  duelProblem,
+  noteOf,
+  nothingHeard,
+  sideNote,
+} from "./duel-words.js";
 
 const LONGEST_MS = 20_000;
 const BETWEEN_MS = 500;
@@ -245,7 +256,11 @@ class DuelPage {
     }
     const chosen = sides.find(({ label }) => label === winner)?.model;
     const title = make("h3", { class: "reveal-title", tabindex: -1 }, OUTCOMES[winner](chosen));
-    element("reveal").replaceChildren(title, ratingsChart(sides, ratings), make("a", { href: "leaderboard.html" }, "See the leaderboard"));
+    element("reveal").replaceChildren(
+      title,
+      ratingsChart(sides, ratings),
+      make("a", { href: "leaderboard.html" }, "See the leaderboard"),
+    );
     title.focus();
   }
 

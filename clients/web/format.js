@@ -41,14 +41,14 @@ export function duration(seconds) {
   if (!isNumber(seconds)) {
     return NOTHING;
   }
-  const whole = Math.max(0, seconds);
-  if (whole < MINUTE) {
-    return `${Math.round(whole)} s`;
+  const passed = Math.max(0, seconds);
+  if (Math.round(passed) < MINUTE) {
+    return `${Math.round(passed)} s`;
   }
-  if (whole < HOUR) {
-    return `${Math.round(whole / MINUTE)} min`;
+  if (Math.round(passed / MINUTE) < HOUR / MINUTE) {
+    return `${Math.round(passed / MINUTE)} min`;
   }
-  return whole < 2 * DAY ? `${Math.round(whole / HOUR)} h` : `${Math.round(whole / DAY)} days`;
+  return passed < 2 * DAY ? `${Math.round(passed / HOUR)} h` : `${Math.round(passed / DAY)} days`;
 }
 
 /** @param {number | null | undefined} at Unix seconds @param {number} now Unix seconds @returns {string} */

@@ -20,7 +20,10 @@ export function drawHistory(box, { points, standing, metric, model }) {
   const width = Math.max(LEAST_WIDTH, box.clientWidth);
   const bounds = standing ? [standing.low, standing.high] : [];
   const domain = domainOf([...points.map(({ value }) => value), ...bounds]);
-  const times = domainOf(points.map(({ at }) => at), { pad: 0.02 });
+  const times = domainOf(
+    points.map(({ at }) => at),
+    { pad: 0.02 },
+  );
   const x = scale(times, [PAD.left, width - PAD.right]);
   const y = scale(domain, [HEIGHT - PAD.bottom, PAD.top]);
   const validators = [...new Set(points.map(({ validator }) => validator))];
@@ -80,7 +83,12 @@ function mark({ at, value, validator, block }, x, y, validators, unit) {
   const index = validators.indexOf(validator) % SHAPES.length;
   const time = new Date(1000 * at).toISOString().slice(0, 16).replace("T", " ");
   const what = `${measure(value, unit)}, ${shortAddress(validator)}, block ${block}, ${time} UTC`;
-  return svg("g", { transform: `translate(${x(at)} ${y(value)})`, class: `mark mark-${index}` }, shape(index), svg("title", {}, what));
+  return svg(
+    "g",
+    { transform: `translate(${x(at)} ${y(value)})`, class: `mark mark-${index}` },
+    shape(index),
+    svg("title", {}, what),
+  );
 }
 
 /** @param {number} index @returns {SVGElement} about the origin */
@@ -98,12 +106,17 @@ function shape(index) {
 /** @param {string[]} validators @param {import("./board.js").Standing | null} standing */
 function legend(validators, standing) {
   const key = (index) =>
-    svg("svg", { viewBox: "-6 -6 12 12", width: 12, height: 12, "aria-hidden": "true" }, svg("g", { class: `mark mark-${index}` }, shape(index)));
+    svg(
+      "svg",
+      { viewBox: "-6 -6 12 12", width: 12, height: 12, "aria-hidden": "true" },
+      svg("g", { class: `mark mark-${index}` }, shape(index)),
+    );
   const shown = validators.slice(0, SHAPES.length);
   return make(
     "ul",
     { class: "history-legend" },
-    standing && make("li", {}, make("span", { class: "key-average", "aria-hidden": "true" }), "Moving average, 95 % interval"),
+    standing &&
+      make("li", {}, make("span", { class: "key-average", "aria-hidden": "true" }), "Moving average, 95 % interval"),
     ...shown.map((validator, index) => make("li", { title: validator }, key(index), shortAddress(validator))),
     validators.length > shown.length && make("li", {}, `and ${validators.length - shown.length} more validators`),
   );

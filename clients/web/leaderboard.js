@@ -59,7 +59,8 @@ class LeaderboardPage {
       this.#refresher.stop();
     }
     if (this.#board && !problem.needsKey) {
-      this.#failing = `${problem.message}. This is what it was ${duration((Date.now() - this.#arrivedAt) / 1000)} ago; trying again in ${duration(retry / 1000)}.`;
+      const age = duration((Date.now() - this.#arrivedAt) / 1000);
+      this.#failing = `${problem.message}. This is from ${age} ago. Trying again in ${duration(retry / 1000)}.`;
       this.#showBanner();
     } else {
       element("loading").hidden = true;
@@ -129,7 +130,11 @@ class LeaderboardPage {
   #fillColumns(columns, shown) {
     const groups = [...new Set(columns.map(({ group }) => group))];
     const box = (column) => {
-      const input = make("input", { type: "checkbox", "data-focus": `column-${column.id}`, checked: shown.includes(column) });
+      const input = make("input", {
+        type: "checkbox",
+        "data-focus": `column-${column.id}`,
+        checked: shown.includes(column),
+      });
       input.addEventListener("change", () => {
         this.#chosen.value = { ...this.#chosen.value, [column.id]: input.checked };
         this.#showTable();

@@ -26,7 +26,10 @@ export class ProblemPanel {
   static find(onRetry) {
     const element = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
     const [panel, title, advice] = ["problem", "problem-title", "problem-advice"].map(element);
-    return new ProblemPanel({ panel, title, advice, form: element("key-form"), key: element("key"), retry: element("retry") }, onRetry);
+    return new ProblemPanel(
+      { panel, title, advice, form: element("key-form"), key: element("key"), retry: element("retry") },
+      onRetry,
+    );
   }
 
   /** @param {import("./problems.js").Problem} problem @param {{focus?: boolean, advice?: string}} [options] */

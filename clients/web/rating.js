@@ -32,11 +32,26 @@ export class Rating {
   #next = "";
   #prompt = make("legend", {}, "How was the answer?");
   #stars = make("fieldset", { class: "stars" }, this.#prompt, ...WORDS.map(star));
-  #tags = make("div", { class: "tags", role: "group", "aria-label": "What was it like?" }, ...Object.entries(TAGS).map(tag));
-  #comment = make("textarea", { rows: 2, maxlength: MAX_COMMENT, placeholder: "Anything else? (optional)", "aria-label": "Comment" });
+  #tags = make(
+    "div",
+    { class: "tags", role: "group", "aria-label": "What was it like?" },
+    ...Object.entries(TAGS).map(tag),
+  );
+  #comment = make("textarea", {
+    rows: 2,
+    maxlength: MAX_COMMENT,
+    placeholder: "Anything else? (optional)",
+    "aria-label": "Comment",
+  });
   #send = make("button", { class: "pill small strong", type: "submit" }, "Send rating");
   #cancel = make("button", { class: "pill small", type: "button" }, "Cancel");
-  #more = make("div", { class: "rating-more", hidden: true }, this.#tags, this.#comment, make("div", { class: "rating-ends" }, this.#send, this.#cancel));
+  #more = make(
+    "div",
+    { class: "rating-more", hidden: true },
+    this.#tags,
+    this.#comment,
+    make("div", { class: "rating-ends" }, this.#send, this.#cancel),
+  );
   #outcome = make("p", { class: "rating-outcome", role: "status" });
 
   /** @param {HTMLFormElement} form empty */
@@ -132,7 +147,13 @@ export class Rating {
 function star(word, index) {
   const input = make("input", { type: "radio", name: "rating", value: index + 1, required: true });
   const picture = svg("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: STAR }));
-  return make("label", { title: word }, input, picture, make("span", { class: "visually-hidden" }, `${index + 1} of 5: ${word}`));
+  return make(
+    "label",
+    { title: word },
+    input,
+    picture,
+    make("span", { class: "visually-hidden" }, `${index + 1} of 5: ${word}`),
+  );
 }
 
 /** @param {[string, string]} tag */

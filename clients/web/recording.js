@@ -36,7 +36,10 @@ export function trimmed(samples) {
   if (first < 0) {
     return new Int16Array(0);
   }
-  return samples.slice(Math.max(0, first * window - LEAD_SECONDS * WIRE_RATE), (last + 1) * window + TAIL_SECONDS * WIRE_RATE);
+  return samples.slice(
+    Math.max(0, first * window - LEAD_SECONDS * WIRE_RATE),
+    (last + 1) * window + TAIL_SECONDS * WIRE_RATE,
+  );
 }
 
 /**

@@ -43,7 +43,9 @@ export function ticks([low, high], count) {
   const step = magnitude * NICE.find((nice) => nice * magnitude >= rough * 0.999);
   const first = Math.ceil(low / step - 1e-9);
   const last = Math.floor(high / step + 1e-9);
-  return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => Number(((first + index) * step).toPrecision(12)));
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) =>
+    Number(((first + index) * step).toPrecision(12)),
+  );
 }
 
 /** @param {[number, number][]} points px @returns {string} an SVG path through them, in straight lines */

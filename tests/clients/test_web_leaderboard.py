@@ -274,7 +274,7 @@ def test_what_was_there_stays_when_the_server_is_gone(visit: Visit, deaf: Browse
     page.evaluate("Date.now = (now => () => now() + 60_000)(Date.now)")
     turn_visibility(page, "visible")
     expect(page.get_by_role("status").filter(has_text="Muse cannot be reached")).to_be_visible()
-    expect(page.locator("#banner")).to_contain_text("trying again in 30 s")
+    expect(page.locator("#banner")).to_contain_text("Trying again in 30 s")
     assert names(page) == EIGHT
     expect(page.get_by_role("alert")).to_be_hidden()
 

@@ -4,11 +4,15 @@
   const visible = (selector) => [...document.querySelectorAll(selector)].filter((one) => one.checkVisibility());
   const named = (one) =>
     one.getAttribute("aria-label")?.trim() ||
-    (one.getAttribute("aria-labelledby") ?? "").split(" ").some((id) => document.getElementById(id)?.textContent.trim()) ||
+    (one.getAttribute("aria-labelledby") ?? "")
+      .split(" ")
+      .some((id) => document.getElementById(id)?.textContent.trim()) ||
     [...(one.labels ?? [])].some((label) => label.textContent.trim()) ||
     (one.matches("button, summary, a, legend, caption") && one.textContent.trim());
   const describe = (one) => one.outerHTML.slice(0, 90);
-  for (const one of visible("button, a, input, select, textarea, summary, [role=img], [role=group], [tabindex='0'], section, nav, table")) {
+  for (const one of visible(
+    "button, a, input, select, textarea, summary, [role=img], [role=group], [tabindex='0'], section, nav, table",
+  )) {
     if (!named(one) && !one.querySelector(":scope > caption") && !(one.matches("table") && one.role === null)) {
       faults.push(`no name: ${describe(one)}`);
     }
@@ -20,7 +24,10 @@
   }
   for (const attribute of ["aria-labelledby", "aria-describedby", "aria-controls"]) {
     for (const one of visible(`[${attribute}]`)) {
-      const missing = one.getAttribute(attribute).split(" ").filter((id) => !document.getElementById(id));
+      const missing = one
+        .getAttribute(attribute)
+        .split(" ")
+        .filter((id) => !document.getElementById(id));
       if (missing.length) {
         faults.push(`${attribute} leads nowhere: ${describe(one)}`);
       }

@@ -21,7 +21,11 @@ test("a scale keeps what lies outside at its ends", () => {
 test("ticks are round and within the domain", () => {
   assert.deepEqual(ticks([0.53, 0.71], 4), [0.55, 0.6, 0.65, 0.7]);
   assert.deepEqual(ticks([0, 803], 4), [0, 250, 500, 750]);
-  for (const [low, high] of [[-1, 1], [1490, 1580], [0, 1e-4]]) {
+  for (const [low, high] of [
+    [-1, 1],
+    [1490, 1580],
+    [0, 1e-4],
+  ]) {
     const found = ticks([low, high], 4);
     assert.ok(found.length >= 2 && found.length <= 6, `${found}`);
     assert.ok(found.every((value) => value >= low - 1e-12 && value <= high + 1e-12));
@@ -29,7 +33,13 @@ test("ticks are round and within the domain", () => {
 });
 
 test("a path goes through its points", () => {
-  assert.equal(linePath([[0, 1], [2, 3]]), "M0 1L2 3");
+  assert.equal(
+    linePath([
+      [0, 1],
+      [2, 3],
+    ]),
+    "M0 1L2 3",
+  );
 });
 
 test("a stretch keeps its middle when it has to grow", () => {
