@@ -32,7 +32,8 @@ export class BoardTable {
   /**
    * @param {HTMLTableElement} table
    * @param {{onSort: (column: string) => void,
-   *   onOpen: (model: import("./board.js").Model, box: HTMLElement) => Detail}} listener `onOpen`: a row is opened for the first time; what it returns is shown in `box`
+   *   onOpen: (model: import("./board.js").Model, box: HTMLElement) => Detail}} listener `onOpen`: a row is opened for
+   *   the first time; what it returns is shown in `box`
    */
   constructor(table, { onSort, onOpen }) {
     this.#table = table;
