@@ -60,7 +60,7 @@ export function fetchWithKey(path, options = {}) {
  * @returns {Problem | null} when any page says the same of it
  */
 export function commonProblem({ status, headers }) {
-  if (status === 401) {
+  if (status === 401 || status === 403) {
     return problems.key();
   }
   return status === 429 || status === 503 ? problems.busy(Number(headers.get("Retry-After")) || null) : null;

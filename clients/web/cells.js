@@ -17,9 +17,8 @@ const ARROWS = Object.freeze({ 1: "↗ ", 0: "→ ", [-1]: "↘ " });
  */
 export function cell(column, model, { domain, best }) {
   const value = column.read(model);
-  const label = column.unit ? `${column.title}, ${column.unit}` : column.title;
   const classes = `cell cell-${column.kind}${best ? " best" : ""}${column.leads ? " leads" : ""}`;
-  const attributes = { class: classes, role: "cell", "data-label": label, "data-column": column.id };
+  const attributes = { class: classes, role: "cell", "data-label": column.title, "data-column": column.id };
   if (value === null) {
     return make("td", { ...attributes, class: `${classes} nothing` }, figure(NOTHING), hidden("not known"));
   }
@@ -32,7 +31,7 @@ export function cell(column, model, { domain, best }) {
  */
 const DRAW = {
   standing: ({ average, low, high, samples }, { unit, leads }, domain) => [
-    figure(measure(average, unit), leads && `± ${measure((high - low) / 2, unit)}`),
+    figure(measure(average, unit), leads ? `± ${measure((high - low) / 2, unit)}` : unit),
     interval({ value: average, low, high }, domain, leads ? WIDE : NARROW),
     hidden(`95 % interval ${measure(low, unit)} to ${measure(high, unit)}, ${samples} scorings`),
   ],

@@ -78,7 +78,7 @@ export class SideView {
   ready({ samples, wait }, seconds) {
     this.#clip = { samples, wait, seconds };
     this.#play.disabled = false;
-    this.show("ready", `answered after ${wait.toFixed(1)} s`);
+    this.show("ready", `answered after ${wait.toFixed(1)}\u00a0s`);
     this.#draw();
   }
 
