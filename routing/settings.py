@@ -89,6 +89,7 @@ class RoutingSettings(BaseSettings):
     worse_misses: float = Field(default=0.02, ge=0, le=1, description="late frames beyond the incumbent's, as a share")
     worse_errors: float = Field(default=0.02, ge=0, le=1, description="failed calls beyond the incumbent's, as a share")
     least_turns: int = Field(default=20, ge=1, description="turns that a p95 gap must rest on to be judged")
+    least_frames: int = Field(default=500, ge=1, description="frames that late ones must rest on to be judged")
     probation_seconds: float = Field(
         default=1800, ge=0, description="how long a new model is held against the one before it"
     )
@@ -133,6 +134,7 @@ class RoutingSettings(BaseSettings):
             worse_misses=self.worse_misses,
             worse_errors=self.worse_errors,
             least_turns=self.least_turns,
+            least_frames=self.least_frames,
             probation=self.probation_seconds,
             cooldown=self.cooldown_seconds,
         )
