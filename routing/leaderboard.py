@@ -19,10 +19,10 @@ def model_key(model: str, commit: str | None) -> str:
 class Entry:
     """One model on the leaderboard.
 
-    `model`: the repository, `namespace/name`, or the name of a model that comes with Muse; unique in a snapshot.
-    `commit`: 40 hex digits; None for what comes with Muse. `hotkey`: whose it is, an ss58 address; None where nobody
-    mined it. `block`: when it was committed. `incentive`: its share of what miners earn, 0 to 1. `emission`: alpha
-    tokens an epoch.
+    `model`: the repository, `namespace/name`, or the name of a model that comes with Muse. `commit`: 40 hex digits;
+    None for what comes with Muse. The two together, the version, are unique in a snapshot. `hotkey`: who claims it, an
+    ss58 address, and what `hotkey.txt` must hold when it is loaded; None where nobody mined it. `block`: when it was
+    committed. `incentive`: its share of what miners earn, 0 to 1. `emission`: alpha tokens an epoch.
     """
 
     uid: int

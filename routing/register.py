@@ -60,7 +60,7 @@ def register(registration: Registration, weights: Snapshot, say: Say) -> Entry:
     """
     chain = _Chain(registration)
     asyncio.run(chain.check())
-    say(f"chain: {chain.place}: the hotkey is registered, and the repository is not somebody else's")
+    say(f"chain: {chain.place}: the hotkey is registered, and the commitment would be listed")
     published = publish(weights, registration.candidate.repository, registration.hub, private=registration.private)
     say(_told(published))
     return asyncio.run(chain.commit(published.ref.commit, say))
@@ -118,7 +118,7 @@ class _Chain:
         """Its place on the leaderboard, were it written now or stands already. Raises RefusedError without one."""
         if subnet is not None and self._standing(subnet) != commitment:
             record = Record(hotkey=self._hotkey, block=subnet.block, commitment=commitment)
-            others = (one for one in subnet.records if one.hotkey != self._hotkey)
+            others = (one for one in subnet.records if one.hotkey != self._hotkey and not _stands_for_none(one))
             subnet = replace(subnet, records=(*others, record))
         try:
             snapshot = self._reader.judge(subnet, now=subnet.time if subnet else 0.0)
@@ -134,6 +134,11 @@ class _Chain:
         if subnet is None or any(neuron.hotkey == self._hotkey for neuron in subnet.neurons):
             return ()
         return (f"{self.place}: the hotkey {self._hotkey} is not registered",)
+
+
+def _stands_for_none(record: Record) -> bool:
+    """Whether it claims what `NO_COMMIT` stands for: which would else be in the way of everybody's next commit."""
+    return isinstance(record.commitment, Commitment) and record.commitment.commit == NO_COMMIT
 
 
 def _told(published: Published) -> str:

@@ -178,7 +178,7 @@ def _faults(snapshot: Snapshot) -> Iterator[str]:
         for name, holds, expected in _CHECKS:
             if not holds(entry):
                 yield f"{at}.{name}: {expected}"
-        for name, value in (("uid", entry.uid), ("model", entry.model.lower())):
+        for name, value in (("uid", entry.uid), ("model", entry.key.lower())):
             if seen.setdefault(value, index) != index:
                 yield f"{at}.{name}: is that of entries[{seen[value]}]"
     if not 0 <= snapshot.netuid <= 65535:

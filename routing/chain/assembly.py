@@ -30,8 +30,10 @@ def assemble(subnet: Subnet, selection: Selection, *, network: str, netuid: int,
     incentive; then it is a miner whose stake happens to win it a permit, and so it neither scores nor is lost. A
     neuron without a permit, and with a commitment, is a miner. The burn uid is never a miner.
 
-    Of several commitments to one repository, or to one commit under several names, the earliest counts; in one block,
-    that of the lowest uid. Commitments that are dropped for themselves claim nothing.
+    Of several commitments to one commit, under one name or several, the earliest counts; in one block, that of the
+    lowest uid. Commitments that are dropped for themselves claim nothing. Several commits of one repository are
+    versions beside each other: whose each is, `hotkey.txt` says when it is loaded, which looks at no order. Were the
+    repository the first's, whoever names a stranger's would have it from the stranger's next version on.
     """
     neurons = {neuron.hotkey: neuron for neuron in subnet.neurons}
     miners = {
@@ -108,24 +110,23 @@ def _check_values(neuron: Neuron, commitment: Commitment, block: int, now: int, 
 
 
 def _settle(claims: Iterable[_Claim]) -> tuple[tuple[Entry, ...], list[Dropped]]:
-    """Give each repository, and each commit, to the first that claims it."""
-    repositories: dict[str, int] = {}
-    commits: dict[str, int] = {}
-    entries: list[Entry] = []
+    """Give each commit to the first that claims it."""
+    first: dict[str, _Claim] = {}
     late: list[Dropped] = []
     for claim in sorted(claims, key=lambda claim: (claim.block, claim.neuron.uid)):
-        commitment, uid = claim.commitment, claim.neuron.uid
-        repository = commitment.model.lower()  # the hub takes names that differ in case for the same
-        if repository in repositories:
-            reason = f"uid {repositories[repository]} committed to {commitment.model} before"
-            late.append(_dropped(claim.neuron.hotkey, claim.neuron, "duplicate_repository", reason, commitment))
-        elif commitment.commit in commits:
-            reason = f"uid {commits[commitment.commit]} committed to the same commit, under another name, before"
-            late.append(_dropped(claim.neuron.hotkey, claim.neuron, "reused_hash", reason, commitment))
-        else:
-            repositories[repository] = commits[commitment.commit] = uid
-            entries.append(_entry(claim))
-    return tuple(sorted(entries, key=lambda entry: entry.uid)), late
+        holder = first.setdefault(claim.commitment.commit, claim)
+        if holder is not claim:
+            late.append(_second(claim, holder))
+    return tuple(sorted(map(_entry, first.values()), key=lambda entry: entry.uid)), late
+
+
+def _second(claim: _Claim, holder: _Claim) -> Dropped:
+    commitment, uid = claim.commitment, holder.neuron.uid
+    if commitment.model.lower() == holder.commitment.model.lower():  # the hub takes such names for the same
+        reason = f"uid {uid} committed to this version of {commitment.model} before"
+        return _dropped(claim.neuron.hotkey, claim.neuron, "duplicate_repository", reason, commitment)
+    reason = f"uid {uid} committed to the same commit, under another name, before"
+    return _dropped(claim.neuron.hotkey, claim.neuron, "reused_hash", reason, commitment)
 
 
 def _entry(claim: _Claim) -> Entry:

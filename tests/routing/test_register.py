@@ -25,7 +25,7 @@ from routing.chain.assembly import Selection
 from routing.chain.commit import CommitmentRefusedError
 from routing.chain.errors import ChainError, ChainUnavailableError
 from routing.chain.reader import ChainReader
-from routing.inspection import Candidate, inspect
+from routing.inspection import NO_COMMIT, Candidate, inspect
 from routing.leaderboard import Entry
 from routing.register import RefusedError, Registration, register
 from tests.models.hub.fake_hub import REPOSITORY
@@ -139,8 +139,8 @@ def refused(miner: Miner) -> str:
     return problem
 
 
-def bob_has_it(chain: FakeChain) -> None:
-    chain.commit(hotkey("bob"), commitment(REPOSITORY.title()), block=chain.block - 100)
+def bob_has_it(chain: FakeChain, commit: str) -> None:
+    chain.commit(hotkey("bob"), commitment(REPOSITORY.title(), commit=commit), block=chain.block - 100)
 
 
 def foreign(chain: FakeChain) -> None:
@@ -156,7 +156,6 @@ def permitted(chain: FakeChain) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (bob_has_it, "uid 1 committed to somebody/small-moshi before"),
         (foreign, "subnet 21 is not ours: 1 of its 4 commitments are in our grammar"),
         (permitted, "it has a validator's permit and earns no incentive"),
         (lambda chain: chain.remove(ALICE), "its hotkey is not registered in the subnet"),
@@ -233,24 +232,36 @@ def test_somebody_who_commits_to_it_during_the_upload_is_noticed(
     listed = UploadHub.tree
 
     def overtaken(hub: UploadHub) -> list[dict[str, Any]]:
-        bob_has_it(chain)
+        bob_has_it(chain, hub.commit)
         return listed(hub)
 
     monkeypatch.setattr(UploadHub, "tree", overtaken)
-    assert "uid 1 committed to somebody/small-moshi before" in refused(miner)
+    assert "uid 1 committed to this version of somebody/small-moshi before" in refused(miner)
     assert chain.count("submit") == 0
 
 
 def test_our_own_old_claim_is_not_given_away_unasked(miner: Miner, chain: FakeChain, hub: UploadHub) -> None:
-    """Somebody claimed the repository after us: while ours stands it is the first; a new one would be the second."""
+    """Somebody claimed the version after us: while our line stands it is the first; a new one would be the second."""
     first = miner.register()
     chain.advance(10)
-    chain.commit(hotkey("bob"), commitment(REPOSITORY))
+    chain.commit(hotkey("bob"), commitment(REPOSITORY, commit=hub.commit))
     chain.advance(10)
     assert miner.register() == first
-    (miner.registration.candidate.directory / "README.md").write_text("Better.\n")
-    assert "uid 1 committed to somebody/small-moshi before" in refused(miner)
+    registration = miner.registration
+    miner.registration = replace(registration, candidate=replace(registration.candidate, epoch="2"))
+    assert "uid 1 committed to this version of somebody/small-moshi before" in refused(miner)
     assert chain.committed[ALICE].block == first.block
+
+
+@pytest.mark.parametrize("commit", ["f" * 40, NO_COMMIT])
+def test_nobody_keeps_an_owner_from_a_new_version_by_a_claim_of_his_own(
+    miner: Miner, chain: FakeChain, commit: str
+) -> None:
+    """Neither by the name of the repository, nor by what stands for a commit that is not known yet."""
+    bob_has_it(chain, commit)
+    assert miner.register().hotkey == ALICE
+    (miner.registration.candidate.directory / "README.md").write_text("Better.\n")
+    assert miner.register().hotkey == ALICE
 
 
 def test_a_commitment_that_is_not_read_back_is_told(

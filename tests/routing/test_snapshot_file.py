@@ -107,6 +107,13 @@ def test_entries_come_in_order_of_their_uids(path: Path) -> None:
     assert [entry.uid for entry in read(path).entries] == [2, 5]
 
 
+def test_several_versions_of_one_model_stand_beside_each_other(path: Path) -> None:
+    document = by_hand(uid=1)
+    document["snapshot"]["entries"] += by_hand(uid=2, commit=COMMIT[::-1])["snapshot"]["entries"]
+    path.write_text(json.dumps(document))
+    assert [entry.model for entry in read(path).entries] == ["omega/moshi-a"] * 2
+
+
 def test_the_one_that_comes_with_muse() -> None:
     snapshot = read(EMBEDDED_SNAPSHOT)
     [entry] = snapshot.entries

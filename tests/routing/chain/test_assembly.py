@@ -169,21 +169,28 @@ class TestValidators:
 
 
 class TestReuse:
-    def test_the_earliest_keeps_a_repository(self) -> None:
-        records = [
-            record(0, commitment("omega/moshi-a", commit=commit_of("copy")), block=501),
-            record(1, commitment("omega/moshi-a", commit=commit_of("original")), block=500),
-        ]
+    def test_the_earliest_keeps_a_version(self) -> None:
+        records = [record(0, commitment("omega/moshi-a"), block=501), record(1, commitment("omega/moshi-a"), block=500)]
         snapshot = leaderboard([neuron(0), neuron(1)], records)
         assert [entry.uid for entry in snapshot.entries] == [1]
         assert [(one.uid, one.code, one.reason, one.version) for one in snapshot.dropped] == [
             (
                 0,
                 "duplicate_repository",
-                "uid 1 committed to omega/moshi-a before",
-                f"omega/moshi-a@{commit_of('copy')}",
+                "uid 1 committed to this version of omega/moshi-a before",
+                f"omega/moshi-a@{commit_of('omega/moshi-a')}",
             )
         ]
+
+    def test_nobody_takes_a_repository_from_its_owner_by_naming_it_first(self) -> None:
+        """What the other names fails at its `hotkey.txt`; the owner's new version must not be dropped for it."""
+        records = [
+            record(0, commitment("omega/moshi-a", commit=commit_of("somebody else's")), block=1),
+            record(1, commitment("omega/moshi-a", commit=commit_of("the owner's new one")), block=900),
+        ]
+        snapshot = leaderboard([neuron(0), neuron(1)], records)
+        assert [entry.uid for entry in snapshot.entries] == [0, 1]
+        assert snapshot.dropped == ()
 
     def test_in_one_block_the_lowest_uid_keeps_it(self) -> None:
         records = [record(uid, commitment("omega/moshi-a")) for uid in (7, 2, 4)]
@@ -192,7 +199,8 @@ class TestReuse:
         assert dropped(snapshot) == {4: "duplicate_repository", 7: "duplicate_repository"}
 
     def test_names_that_differ_in_case_are_one_repository(self) -> None:
-        records = [record(0, commitment("omega/moshi")), record(1, commitment("Omega/Moshi"), block=501)]
+        texts = [commitment(name, commit=commit_of("one")) for name in ("omega/moshi", "Omega/Moshi")]
+        records = [record(0, texts[0]), record(1, texts[1], block=501)]
         assert dropped(leaderboard([neuron(0), neuron(1)], records)) == {1: "duplicate_repository"}
 
     def test_a_commit_under_another_name(self) -> None:
@@ -251,7 +259,7 @@ def test_every_commitment_is_an_entry_or_dropped_and_the_order_of_reading_does_n
     assert sorted([entry.uid for entry in snapshot.entries] + [one.uid or 0 for one in snapshot.dropped]) == list(
         range(len(rows))
     )
-    assert len({entry.model.lower() for entry in snapshot.entries}) == len(snapshot.entries)
+    assert len({entry.key.lower() for entry in snapshot.entries}) == len(snapshot.entries)
     assert len({entry.commit for entry in snapshot.entries}) == len(snapshot.entries)
     assert all(0 <= entry.incentive <= 1 and entry.block <= NOW for entry in snapshot.entries)
     mined, scoring = {entry.uid for entry in snapshot.entries}, {one.uid for one in snapshot.validators}
