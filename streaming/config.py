@@ -138,7 +138,8 @@ ToolChoice = Literal["auto", "none", "required"] | NamedTool
 class SessionConfig:
     """One session's settings, as `session.created` and `session.updated` show them.
 
-    `metadata` is the server's word on the session, in `session.created` only; what a client sends back of it is ignored.
+    `metadata` is the server's word on the session, in `session.created` only; what a client sends back of it is
+    ignored.
     """
 
     IGNORED_FIELDS: ClassVar = frozenset(
