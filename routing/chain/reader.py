@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import bittensor as bt
 
 from models.hub.errors import printable
+from routing.chain.aside import aside
 from routing.chain.assembly import Selection, assemble
 from routing.chain.connection import OpenSubstrate, connected
 from routing.chain.errors import ChainError, ChainUnavailableError
@@ -55,11 +56,13 @@ class ChainReader:
     async def fetch(self) -> Subnet | None:
         """What the subnet holds at the newest block, whosever it is; None where there is no such subnet.
 
+        The SDK decodes the runtime's metadata and all neurons in one go each, so it has a thread to itself.
+
         Raises ChainUnavailableError where it cannot be read.
         """
         with self.failures_named():
             async with asyncio.timeout(self.timeout):
-                return await self._fetch()
+                return await aside(self._fetch)
 
     def judge(self, subnet: Subnet | None, *, now: float) -> Snapshot:
         """The leaderboard of a subnet that has been fetched. Raises WrongSubnetError where it is not ours."""
@@ -90,13 +93,12 @@ class ChainReader:
         metagraph = graph.result()
         if metagraph is None:
             return None
-        records = await asyncio.to_thread(read_records, committed.result(), revealed.result())  # there may be thousands
         return Subnet(
             name=metagraph.name,
             block=metagraph.block,
             time=time.result().timestamp(),
             neurons=tuple(_neuron(neuron) for neuron in metagraph.neurons),
-            records=records,
+            records=read_records(committed.result(), revealed.result()),
         )
 
     def _describe(self, error: Exception) -> str:
