@@ -12,44 +12,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from operator import itemgetter
+from dataclasses import dataclass
 from statistics import median, median_low
 
-from routing.scores.averages import MovingAverage
+import numpy as np
+
 from routing.scores.consensus import consensus
-from routing.scores.metrics import METRICS, Metric
-from routing.scores.standings import TOTAL, MetricStanding, MinerStanding, ModelScores
-
-TREND = 64
-"""Points of a trend, at most."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AverageRules:
-    """Times in seconds. `failures`: how many in a row make a validator call a model failing.
-
-    `oldest` is twice the age at which validators score a model anew.
-    """
-
-    half_life: float = 2 * 86400.0
-    oldest: float = 14 * 86400.0
-    failures: int = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scoring:
-    """What one validator found of one version at one time (Unix time, s). `failure` says why it has no metrics.
-
-    `id` grows from one scoring to the next, and tells those of the same time apart.
-    """
-
-    id: int
-    validator: str
-    at: float
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    failure: str | None = None
-    miner: MinerStanding | None = None
+from routing.scores.series import Averaged, AverageRules, Scoring
+from routing.scores.standings import MetricStanding, MinerStanding, ModelScores
+from routing.scores.trends import Trend, trends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,34 +35,28 @@ class Standing:
     judged: Mapping[str, tuple[int, int]]
 
 
+_UNHEARD = Standing(scores=ModelScores(), lapses_at=math.inf, judged={})
+
+
 def profile_in_force(profiles: Mapping[str, str]) -> str | None:
     """The scorer profile that most validators use, of those of the validators' newest submissions."""
     users = Counter(profiles.values())
     return max(users, key=lambda profile: (users[profile], profile), default=None)
 
 
-def stand(scorings: Iterable[Scoring], *, now: float, rules: AverageRules) -> Standing:
-    """How a version stands at `now`, from its scorings in one profile."""
-    heard = _heard(scorings, now - rules.oldest)
-    standings: dict[str, MetricStanding] = {}
-    judged: dict[str, tuple[int, int]] = {}
-    newest = [series[-1].at for series in heard.values()]
-    for metric in METRICS.values():
-        found = _found(heard, metric, now - rules.oldest, rules)
-        if found:
-            standings[metric.id], kept = _metric_standing(found, metric)
-            newest += [series.values[-1][0] for series in found.values()]
-            for validator, is_kept in zip(found, kept, strict=True):
-                seen, agreed = judged.get(validator, (0, 0))
-                judged[validator] = (seen + 1, agreed + is_kept)
-    failure = _failure(list(heard.values()), rules)
-    return Standing(
-        scores=ModelScores(
-            metrics=standings, miner=_miner(list(heard.values())), failing=failure is not None, failure=failure
-        ),
-        lapses_at=min(newest, default=math.inf) + rules.oldest,
-        judged=judged,
-    )
+def stand(scorings: Mapping[str, Iterable[Scoring]], *, now: float, rules: AverageRules) -> dict[str, Standing]:
+    """How versions stand at `now`, from the scorings of each in one profile. Many at once cost less than one by one."""
+    since = now - rules.oldest
+    heard = {version: _heard(found, since) for version, found in scorings.items()}
+    all_series = [series for one in heard.values() for series in one.values()]
+    if not all_series:
+        return dict.fromkeys(heard, _UNHEARD)
+    averaged = Averaged(all_series, rules)
+    standings, first = {}, 0
+    for version, one in heard.items():
+        standings[version] = _standing(one, averaged, first, since, rules) if one else _UNHEARD
+        first += len(one)
+    return standings
 
 
 def _order(scoring: Scoring) -> tuple[float, int]:
@@ -106,73 +71,50 @@ def _heard(scorings: Iterable[Scoring], since: float) -> dict[str, list[Scoring]
     return {validator: series for validator, series in sorted(by_validator.items()) if series[-1].at >= since}
 
 
-class _Series:
-    """One validator's values of one metric, one after the other; `failed` marks those of failed scorings."""
-
-    def __init__(self, values: Sequence[tuple[float, float, bool]], rules: AverageRules) -> None:
-        self.values = values
-        self.current = self.all = MovingAverage(rules.half_life)
-        self._failures = MovingAverage(rules.half_life)
-        self._rules = rules
-
-    def add(self, at: float, value: float, failed: bool) -> None:
-        """Take one in. After it `current` is the average of all so far, or of the newest failures alone."""
-        self.current = self.all
-        self.all.add(at, value)
-        if failed:
-            self._failures.add(at, value)
-            if self._failures.samples >= min(self._rules.failures, self.all.samples):
-                self.current = self._failures
-        elif self._failures.samples:
-            self._failures = MovingAverage(self._rules.half_life)
-
-
-def _found(
-    heard: Mapping[str, Sequence[Scoring]], metric: Metric, since: float, rules: AverageRules
-) -> dict[str, _Series]:
-    """The series of each validator that has found a value since."""
-    found = {}
-    for validator, series in heard.items():
-        values = [
-            (scoring.at, scoring.metrics.get(metric.id, 0.0), scoring.failure is not None)
-            for scoring in series
-            if metric.id in scoring.metrics or (metric.id == TOTAL and scoring.failure is not None)
-        ]
-        if values and values[-1][0] >= since:
-            found[validator] = _Series(values, rules)
-    return found
+def _standing(
+    heard: Mapping[str, Sequence[Scoring]], averaged: Averaged, first: int, since: float, rules: AverageRules
+) -> Standing:
+    """Of the version whose series, one of each validator, begin at `first`."""
+    newest = averaged.newest[first : first + len(heard)]
+    found = newest >= since
+    drawn = trends(averaged, first, found)
+    metrics: dict[str, MetricStanding] = {}
+    kept = np.zeros_like(found)
+    for number in sorted(drawn):
+        series = first + np.flatnonzero(found[:, number])
+        metric = averaged.metrics[number]
+        standing, agreed = _metric_standing(averaged, series.tolist(), number, drawn[number])
+        metrics[metric.id] = standing
+        kept[found[:, number], number] = agreed
+    failure = _failure(list(heard.values()), rules)
+    judged = zip(heard, found.sum(axis=1).tolist(), kept.sum(axis=1).tolist(), strict=True)
+    lapsing = [*newest[found].tolist(), *(series[-1].at for series in heard.values())]
+    return Standing(
+        scores=ModelScores(
+            metrics=metrics, miner=_miner(list(heard.values())), failing=failure is not None, failure=failure
+        ),
+        lapses_at=min(lapsing) + rules.oldest,
+        judged={validator: (seen, agreed) for validator, seen, agreed in judged if seen},
+    )
 
 
-def _metric_standing(found: Mapping[str, _Series], metric: Metric) -> tuple[MetricStanding, tuple[bool, ...]]:
-    trend = _trend(list(found.values()))  # which fills the averages, too
-    averages = [series.current.result(metric) for series in found.values()]
-    together = consensus(averages, grain=metric.grain)
+def _metric_standing(
+    averaged: Averaged, series: Sequence[int], metric: int, trend: Trend
+) -> tuple[MetricStanding, tuple[bool, ...]]:
+    """And which of the series the outlier filter kept."""
+    together = consensus([averaged.average(one, metric) for one in series], grain=averaged.metrics[metric].grain)
     standing = MetricStanding(
         average=together.value,
         low=together.low,
         high=together.high,
-        latest=median(series.values[-1][1] for series in found.values()),
-        samples=sum(series.all.samples for series in found.values()),
-        validators=len(found),
-        agreement=sum(together.kept) / len(found),
-        updated_at=max(series.values[-1][0] for series in found.values()),
+        latest=median(averaged.latest(one, metric) for one in series),
+        samples=sum(averaged.samples(one, metric) for one in series),
+        validators=len(series),
+        agreement=sum(together.kept) / len(series),
+        updated_at=float(averaged.newest[series, metric].max()),
         trend=trend,
     )
     return standing, together.kept
-
-
-def _trend(found: Sequence[_Series]) -> tuple[tuple[float, float], ...]:
-    """The median of the averages as it was at up to `TREND` times; the series take their values in on the way."""
-    events = [(at, number, value, failed) for number, series in enumerate(found) for at, value, failed in series.values]
-    events.sort(key=itemgetter(0))
-    ends = [place for place, event in enumerate(events, 1) if place == len(events) or events[place][0] > event[0]]
-    shown = set(ends) if len(ends) <= TREND else {ends[i * (len(ends) - 1) // (TREND - 1)] for i in range(TREND)}
-    points = []
-    for place, (at, number, value, failed) in enumerate(events, 1):
-        found[number].add(at, value, failed)
-        if place in shown:
-            points.append((at, median(series.current.value for series in found if series.all.samples)))
-    return tuple(points)
 
 
 def _failure(all_series: Sequence[Sequence[Scoring]], rules: AverageRules) -> str | None:

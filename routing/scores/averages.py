@@ -1,24 +1,19 @@
-"""One validator's moving average of one metric, and how sure it is."""
+"""Moving averages of many series at once, and how sure they are. A series: what one validator says of one metric."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
 
 from routing.scores.metrics import Metric
 
-_T = (
-    (1, 12.706),
-    (2, 4.303),
-    (3, 3.182),
-    (4, 2.776),
-    (6, 2.447),
-    (10, 2.228),
-    (20, 2.086),
-    (60, 2.0),
-    (math.inf, 1.96),
-)
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+_FREEDOM = np.array((np.inf, 60, 20, 10, 6, 4, 3, 2, 1))
+_ERRORS = np.array((1.96, 2.0, 2.086, 2.228, 2.447, 2.776, 3.182, 4.303, 12.706))
 """Degrees of freedom, and how many standard errors about a mean hold 95 % of Student's t distribution."""
 
 _FEW = 1.25
@@ -27,71 +22,73 @@ _FEW = 1.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Average:
-    """A mean with its 95 % confidence interval and its standard error; `samples` values are in it."""
+    """A mean with its 95 % confidence interval and its standard error."""
 
     value: float
     low: float
     high: float
     error: float
-    samples: int
 
 
-class MovingAverage:
-    """The mean of values, each weighing half of one that is `half_life` seconds newer.
+class MovingAverages:
+    """The means of values, each weighing half of one that is `half_life` seconds newer; one for each place of an array.
 
     Mean and spread are kept up to date with each value: D. H. D. West, "Updating mean and variance estimates" (1979).
     The interval is that of a mean of independent values, of which there are as many as carry the weight (Kish's
     effective sample size): old values lend no certainty.
+
+    `value`: the means, 0 of none; `samples`: how many values are in them; `latest`, `at`: the newest and its time (s).
     """
 
-    __slots__ = ("_at", "_half_life", "_squares", "_value", "_weight", "_weight_squares", "samples")
-
-    def __init__(self, half_life: float) -> None:
+    def __init__(self, shape: tuple[int, ...], half_life: float) -> None:
+        self.value, self.latest = np.zeros(shape), np.zeros(shape)
+        self.at = np.full(shape, -np.inf)
+        self.samples = np.zeros(shape, np.int64)
         self._half_life = half_life
-        self._at = -math.inf
-        self._value = self._squares = self._weight = self._weight_squares = 0.0
-        self.samples = 0
+        self._squares, self._weight, self._weight_squares = np.zeros(shape), np.zeros(shape), np.zeros(shape)
 
-    @property
-    def value(self) -> float:
-        """The mean; 0 of none."""
-        return self._value
+    def add(self, at: Floats, values: Floats) -> None:
+        """One more value of each, NaN where there is none, of the time `at` (s), which is not before the last one's."""
+        there = ~np.isnan(values)
+        kept = np.exp2((self.at - at) / self._half_life)
+        weight = self._weight * kept + 1
+        away = values - self.value
+        value = self.value + away / weight
+        np.copyto(self._squares, self._squares * kept + away * (values - value), where=there)
+        np.copyto(self._weight_squares, self._weight_squares * kept * kept + 1, where=there)
+        np.copyto(self._weight, weight, where=there)
+        np.copyto(self.value, value, where=there)
+        np.copyto(self.latest, values, where=there)
+        np.copyto(self.at, at, where=there)
+        self.samples += there
 
-    def add(self, at: float, value: float) -> None:
-        """One more value, of the time `at` (s), which is not before the last one's."""
-        kept = math.exp2((self._at - at) / self._half_life)
-        self._at = at
-        self._weight = self._weight * kept + 1
-        self._weight_squares = self._weight_squares * kept * kept + 1
-        away = value - self._value
-        self._value += away / self._weight
-        self._squares = self._squares * kept + away * (value - self._value)
-        self.samples += 1
+    def forget(self, which: Flags) -> None:
+        """Begin anew at these places."""
+        for state in (self.value, self.latest, self.samples, self._squares, self._weight, self._weight_squares):
+            state[which] = 0
+        self.at[which] = -np.inf
 
-    def result(self, metric: Metric) -> Average:
-        """The average so far, within the metric's range; of one value nothing is sure but that range."""
-        value = min(max(self._value, metric.low), metric.high)
-        effective = self._weight**2 / self._weight_squares
+    def result(self, place: tuple[int, ...], metric: Metric) -> Average:
+        """The average so far at a place that has values, within the metric's range.
+
+        Of one value nothing is sure but that range.
+        """
+        value = min(max(self.value[place].item(), metric.low), metric.high)
+        weight, weight_squares = self._weight[place].item(), self._weight_squares[place].item()
+        effective = weight**2 / weight_squares
         if effective < _FEW:
-            quarter = (metric.high - metric.low) / 4
-            return Average(value=value, low=metric.low, high=metric.high, error=quarter, samples=self.samples)
-        variance = self._squares / (self._weight - self._weight_squares / self._weight)
+            return Average(value=value, low=metric.low, high=metric.high, error=(metric.high - metric.low) / 4)
+        variance = max(self._squares[place].item(), 0.0) / (weight - weight_squares / weight)
         # Values that happen to agree do not prove that there is no noise.
-        error = max(math.sqrt(max(variance, 0.0)), metric.grain) / math.sqrt(effective)
+        error = max(variance**0.5, metric.grain) / effective**0.5
         reach = standard_errors(effective - 1) * error
         return Average(
-            value=value,
-            low=max(value - reach, metric.low),
-            high=min(value + reach, metric.high),
-            error=error,
-            samples=self.samples,
+            value=value, low=max(value - reach, metric.low), high=min(value + reach, metric.high), error=error
         )
 
 
 def standard_errors(freedom: float) -> float:
     """How many of them hold 95 %. Between the table's entries it is on the safe side; below, it follows the tail."""
     if freedom < 1:
-        return float(_T[0][1] ** (1 / freedom))
-    (fewer, wider), (more, narrower) = next(pair for pair in pairwise(_T) if freedom < pair[1][0])
-    share = (1 / freedom - 1 / more) / (1 / fewer - 1 / more)
-    return narrower + share * (wider - narrower)
+        return float(_ERRORS[-1] ** (1 / freedom))
+    return float(np.interp(1 / freedom, 1 / _FREEDOM, _ERRORS))

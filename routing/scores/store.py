@@ -17,7 +17,7 @@ from routing.scores.submission import Submission
 from routing.scores.tables import ScorerRow
 from routing.storage.database import Database
 
-_AT_ONCE = 16  # versions that are read and averaged in one transaction
+_AT_ONCE = 4  # versions read and averaged in one transaction: of more, garbage collection makes a pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class ScoreStore:
             since=now - averages.oldest,
             series=self._rules.series,
         )
-        return {version: stand(found, now=now, rules=averages) for version, found in scorings.items()}
+        return stand(scorings, now=now, rules=averages)
 
 
 def _is_current(known: tuple[_Basis, Standing] | None, basis: _Basis, now: float) -> bool:

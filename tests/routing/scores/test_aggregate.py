@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.scores.aggregate import TREND, AverageRules, Scoring, profile_in_force, stand
+from routing.scores.aggregate import Standing, profile_in_force, stand
 from routing.scores.metrics import METRICS
+from routing.scores.series import AverageRules, Scoring
 from routing.scores.standings import MetricStanding, MinerStanding, ModelScores
+from routing.scores.trends import TREND
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -34,8 +36,12 @@ def series(
     ]
 
 
+def stand_one(found: Sequence[Scoring], *, now: float) -> Standing:
+    return stand({"m@1": found}, now=now, rules=RULES)["m@1"]
+
+
 def scores_of(*all_series: list[Scoring], now: float = NOW) -> ModelScores:
-    return stand([scoring for one in all_series for scoring in one], now=now, rules=RULES).scores
+    return stand_one([scoring for one in all_series for scoring in one], now=now).scores
 
 
 def total_of(*all_series: list[Scoring], now: float = NOW) -> MetricStanding:
@@ -69,13 +75,22 @@ def scorings(draw: st.DrawFn) -> list[Scoring]:
 def test_the_order_in_which_scorings_come_makes_no_difference(found: list[Scoring], chance: random.Random) -> None:
     shuffled = list(found)
     chance.shuffle(shuffled)
-    assert stand(shuffled, now=NOW, rules=RULES) == stand(found, now=NOW, rules=RULES)
+    assert stand_one(shuffled, now=NOW) == stand_one(found, now=NOW)
+
+
+@settings(deadline=None)
+@given(st.lists(st.just([]) | scorings(), max_size=4))
+def test_versions_together_stand_as_each_by_itself(all_found: list[list[Scoring]]) -> None:
+    found = {f"m@{number}": one for number, one in enumerate(all_found)}
+    assert stand(found, now=NOW, rules=RULES) == {
+        version: stand({version: one}, now=NOW, rules=RULES)[version] for version, one in found.items()
+    }
 
 
 @settings(deadline=None)
 @given(scorings())
 def test_everything_is_within_bounds(found: list[Scoring]) -> None:
-    standing = stand(found, now=NOW, rules=RULES)
+    standing = stand_one(found, now=NOW)
     for name, one in standing.scores.metrics.items():
         metric = METRICS[name]
         values = [scoring.metrics.get(name, 0.0) for scoring in found if name in scoring.metrics or name == "total"]
@@ -92,12 +107,12 @@ def test_everything_is_within_bounds(found: list[Scoring]) -> None:
 @settings(deadline=None)
 @given(scorings())
 def test_it_stays_as_it_is_until_it_says(found: list[Scoring]) -> None:
-    standing = stand(found, now=NOW, rules=RULES)
+    standing = stand_one(found, now=NOW)
     if standing.scores.metrics:
-        assert stand(found, now=standing.lapses_at, rules=RULES) == standing
-        assert stand(found, now=standing.lapses_at + 1, rules=RULES) != standing
+        assert stand_one(found, now=standing.lapses_at) == standing
+        assert stand_one(found, now=standing.lapses_at + 1) != standing
     else:
-        assert stand(found, now=NOW + DAY, rules=RULES).scores == ModelScores()
+        assert stand_one(found, now=NOW + DAY).scores == ModelScores()
 
 
 @settings(deadline=None)
@@ -182,7 +197,7 @@ def test_miners_are_judged_by_the_medians_of_what_was_said_last() -> None:
     def said(number: int, validator: str, miner: MinerStanding | None) -> Scoring:
         return Scoring(id=number, validator=validator, at=NOW + number, metrics={"total": 0.5}, miner=miner)
 
-    found = stand(
+    found = stand_one(
         [
             said(0, "a", MinerStanding(emission=0.9, streak=100)),
             said(1, "a", MinerStanding(emission=0.1, streak=1, decay=0.5)),
@@ -191,14 +206,13 @@ def test_miners_are_judged_by_the_medians_of_what_was_said_last() -> None:
             said(4, "c", None),
         ],
         now=NOW + 5,
-        rules=RULES,
     )
     assert found.scores.miner == MinerStanding(emission=0.2, streak=4, decay=0.5)
 
 
 def test_who_disagrees_is_noted() -> None:
     told = [series(name, [value] * 6) for name, value in (("a", 0.6), ("b", 0.61), ("c", 0.95))]
-    found = stand([scoring for one in told for scoring in one], now=NOW, rules=RULES)
+    found = stand_one([scoring for one in told for scoring in one], now=NOW)
     assert found.judged == {"a": (1, 1), "b": (1, 1), "c": (1, 0)}
     assert found.scores.total is not None
     assert found.scores.total.agreement == pytest.approx(2 / 3)

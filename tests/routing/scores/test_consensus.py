@@ -12,7 +12,7 @@ from routing.scores.consensus import consensus, keep
 
 def average(value: float, *, error: float = 0.01) -> Average:
     low, high = max(value - 2 * error, 0.0), min(value + 2 * error, 1.0)
-    return Average(value=value, low=low, high=high, error=error, samples=10)
+    return Average(value=value, low=low, high=high, error=error)
 
 
 AVERAGES = st.builds(average, st.floats(0, 1), error=st.floats(0, 0.3))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 from sqlalchemy import text
@@ -11,6 +11,7 @@ from routing.scores import store as store_module
 from routing.scores.aggregate import Standing, stand
 from routing.scores.errors import TooManyScoresError
 from routing.scores.queries import HistoryPoint, StoreRules
+from routing.scores.series import AverageRules, Scoring
 from routing.scores.standings import MinerStanding, Scoreboard
 from routing.scores.store import ScoreStore
 from routing.storage.database import Database
@@ -61,21 +62,21 @@ async def test_scores_become_the_board_here_and_in_another_process(opening: Call
 
 
 async def test_only_what_changed_is_averaged_anew(store: ScoreStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    averaged: list[float] = []
+    averaged: list[str] = []
 
-    def counting(*args: object, **kwargs: object) -> Standing:
-        averaged.append(1)
-        return stand(*args, **kwargs)  # type: ignore[arg-type]
+    def noting(scorings: Mapping[str, Iterable[Scoring]], *, now: float, rules: AverageRules) -> dict[str, Standing]:
+        averaged.extend(scorings)
+        return stand(scorings, now=now, rules=rules)
 
-    monkeypatch.setattr(store_module, "stand", counting)
+    monkeypatch.setattr(store_module, "stand", noting)
     await store.add(submission({A: 0.5, B: 0.5}), validator="5a", now=NOW)
     first = await store.scoreboard(now=NOW)
-    assert len(averaged) == 2
+    assert averaged == [A, B]
     assert await store.scoreboard(now=NOW + DAY) == first
-    assert len(averaged) == 2
+    assert averaged == [A, B]
     await store.add(submission({A: 0.7}), validator="5a", now=NOW + DAY)
     board = await store.scoreboard(now=NOW + DAY)
-    assert len(averaged) == 3
+    assert averaged == [A, B, A]
     assert board.of(A) != first.of(A)
     assert board.of(B) == first.of(B)
 
