@@ -59,6 +59,5 @@ class _Substrate(bt.RpcSubstrate):
         try:
             await super().close()
         finally:
-            for connection in self._opened:
-                await connection.close()
-            self._opened.clear()
+            opened, self._opened = self._opened, []
+            await asyncio.gather(*(connection.close() for connection in opened), return_exceptions=True)

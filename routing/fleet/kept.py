@@ -125,10 +125,13 @@ class KeptWorker:
         try:
             return await asyncio.shield(launching)
         except asyncio.CancelledError:
-            await asyncio.wait((launching,))
-            if launching.exception() is None:
-                await launching.result().stop(self._pace.stop)
+            await _finish(self._undo(launching))
             raise
+
+    async def _undo(self, launching: asyncio.Future[Running]) -> None:
+        await asyncio.wait((launching,))
+        if launching.exception() is None:
+            await launching.result().stop(self._pace.stop)
 
     async def _let_go(self, running: Running, address: str, patience: float) -> None:
         await running.stop(patience)
@@ -185,10 +188,14 @@ class KeptWorker:
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Do this to its end, even where it is cancelled meanwhile."""
+    """Do this to its end, even where it is cancelled meanwhile, and be it again and again."""
     task = asyncio.create_task(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait((task,))
-        raise
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled

@@ -15,6 +15,7 @@ from routing.fleet.probe import Prober
 from routing.fleet.static import StaticFleet
 from routing.fleet.watch import Pace
 from routing.settings import RoutingSettings
+from streaming.errors import EngineError
 
 
 def open_fleet(
@@ -31,6 +32,8 @@ def open_fleet(
     `addresses` are the static fleet's workers. `key` (MUSE_ENGINE_KEY) is what workers at an address want, and what
     those that are started here are told to want. Raises EngineError naming a setting that is wrong.
     """
+    if not key.isascii() or not key.isprintable():
+        raise EngineError("MUSE_ENGINE_KEY: expected plain ASCII characters", code="invalid_value")
     prober = Prober(pool, key=key)
     if settings.fleet == "static":
         return StaticFleet(addresses, prober=prober, clock=clock, pace=pace)

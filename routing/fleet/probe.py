@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import httpx
 
     from models.link.health import Health
+
+_log = logging.getLogger(__name__)
 
 _STATES: dict[str, WorkerState] = {
     "ok": "ready",
@@ -64,6 +67,7 @@ class Prober:
         self._pool = pool
         self._key = key
         self._timeout = timeout
+        self._defects: set[str] = set()  # that the log knows of
 
     async def look(self, address: str) -> Sighting:
         """What is there now; raises nothing."""
@@ -77,11 +81,21 @@ class Prober:
             return Sighting(state="starting") if loading else Sighting(state="lost", problem="it does not answer")
         except EngineError as error:
             return Sighting(state="failed" if address in ENGINE_NAMES else "lost", problem=error.message)
+        except Exception as error:  # who looks again and again must not be ended by it
+            return Sighting(state="lost", problem=self._defect(error))
 
     async def close(self) -> None:
         """Close the connections."""
         if "_client" in vars(self):
             await self._client.aclose()
+
+    def _defect(self, error: Exception) -> str:
+        """What to show of it; the log has all of it, once."""
+        kind = type(error).__name__
+        if kind not in self._defects:
+            self._defects.add(kind)
+            _log.error("a defect while a worker is looked at", exc_info=error)
+        return f"it cannot be looked at: {kind}"
 
     async def _ask(self, address: str) -> Health:
         from models.link.health import ask_health

@@ -20,7 +20,7 @@ _TIED = str(Path(__file__).with_name("tied.py"))
 _REFUSED = 2
 """The exit status of a worker that cannot serve what it was asked to."""
 
-_READY = re.compile(r"^\S+ \S+ INFO worker: ready: .* url=(wss?://\S+)$")
+_READY = re.compile(r"^\S+ \S+ INFO worker: ready: .* url=(wss?://(\S+):\d+)$")
 _FAULTS = (
     re.compile(r"^worker: (.+)$"),
     re.compile(r"^\S+ \S+ (?:ERROR|CRITICAL) [\w.]+: (.+)$"),
@@ -40,9 +40,14 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, output: asyncio.StreamReader, pipe: asyncio.ReadTransport
+        self,
+        process: asyncio.subprocess.Process,
+        output: asyncio.StreamReader,
+        pipe: asyncio.ReadTransport,
+        host: str | None,
     ) -> None:
         self._process = process
+        self._host = host
         self._output = output
         self._pipe = pipe
         self._fault = ""  # the last that it complained of
@@ -72,7 +77,7 @@ class WorkerProcess:
             raise
         finally:
             os.close(its)
-        return cls(process, output, pipe)
+        return cls(process, output, pipe, _host(line))
 
     @property
     def pid(self) -> int:
@@ -116,7 +121,7 @@ class WorkerProcess:
     async def _follow(self) -> None:
         async for line in self._lines():
             _log.info("worker %d: %s", self.pid, line)
-            if (found := _READY.match(line)) and not self._ready.done():
+            if (found := _READY.match(line)) and not self._ready.done() and self._host in (None, found[2]):
                 self._ready.set_result(found[1])
             for pattern in _FAULTS:
                 if fault := pattern.match(line):
@@ -137,6 +142,12 @@ class WorkerProcess:
 def tied(line: Sequence[str]) -> list[str]:
     """The command, killed when this process is gone, however that goes. See `routing.fleet.tied`."""
     return [sys.executable, "-I", "-S", _TIED, str(os.getpid()), *line]
+
+
+def _host(line: Sequence[str]) -> str | None:
+    """Where it is told to listen. What libraries write of a stranger's files must not lead conversations elsewhere."""
+    listens = [word.removeprefix("--listen=") for word in line if word.startswith("--listen=")]
+    return listens[-1].rpartition(":")[0] if listens else None
 
 
 def _printable(line: bytes) -> str:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ from routing.fleet.process import tied
 from routing.fleet.ray_cluster import RayOptions
 from routing.fleet.ray_driver import MOST_LINE
 from streaming.errors import EngineError
+
+_log = logging.getLogger(__name__)
 
 _START_SECONDS = 90.0
 _REPLY_SECONDS = 10.0
@@ -188,10 +191,14 @@ class _Driver:
         return self._process.stdout
 
     async def _read(self) -> None:
-        while line := await self._out.readline():
-            message = json.loads(line)
-            if (worker := self._workers.get(message["worker"])) is not None:
-                worker.told(message)
-        for worker in list(self._workers.values()):
-            worker.went(_GONE)
-            worker.told({"stopped": True})
+        try:
+            while line := await self._out.readline():
+                message = json.loads(line)
+                if (worker := self._workers.get(message["worker"])) is not None:
+                    worker.told(message)
+        except ValueError:
+            _log.warning("the process that speaks to Ray broke off in the middle of a line")
+        finally:
+            for worker in list(self._workers.values()):
+                worker.went(_GONE)
+                worker.told({"stopped": True})

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from models.hub.errors import printable
 from routing.fleet.command import WorkerCommand, environment
 from routing.fleet.contract import Deployment
 from routing.fleet.launcher import Exit
@@ -186,4 +187,4 @@ async def _answer(reference: Any) -> Any:
 
 def first_line(error: Exception) -> str:
     """What an error says, short enough to show; Ray's run over many lines."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0], 300)

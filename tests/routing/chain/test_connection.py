@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import bittensor as bt
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -101,6 +102,34 @@ async def test_a_closed_port() -> None:
     with pytest.raises(ChainUnavailableError, match=f"^{network}: RpcConnectionError: "):
         await reader(network).read(now=0.0)
     await check_nothing_is_left()
+
+
+async def test_connections_that_were_given_up_are_closed_each_whatever_the_others_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = []
+
+    class Connection:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        async def initialize(self) -> None:
+            raise KeyError("not what the SDK expects")
+
+        async def close(self) -> None:
+            closed.append(self.number)
+            if self.number == 0:
+                raise ConnectionError("no goodbye")
+
+    made = (Connection(number) for number in range(2))
+    monkeypatch.setattr(bt.RpcSubstrate, "_interface", lambda *_: next(made))
+    substrate = substrate_for("ws://127.0.0.1:1")()
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            await substrate.connect()
+    await substrate.close()
+    await substrate.close()
+    assert closed == [0, 1]
 
 
 def test_an_unknown_network() -> None:

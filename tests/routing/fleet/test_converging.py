@@ -66,6 +66,7 @@ class World(Prober):
         self.launched: list[FakeWorker] = []
         self.next: dict[str, Any] = {}
         self.fault: Exception | None = None
+        self.launching = 0.0  # seconds
         self.fleet = ConvergingFleet(self, prober=self, pool=self.pool, clock=now_ns, pace=Pace(**pace))
 
     async def start(self) -> None:
@@ -74,6 +75,7 @@ class World(Prober):
     async def launch(self, deployment: Deployment) -> FakeWorker:
         if self.fault is not None:
             raise self.fault
+        await asyncio.sleep(self.launching)
         number = len(self.launched) + 1
         worker = FakeWorker(deployment, f"ws://w:{number}", now_ns() / 1e9, **self.next)
         self.launched.append(worker)
@@ -272,6 +274,22 @@ async def test_one_that_is_being_stopped_is_stopped_to_the_end(world: World) -> 
     await asyncio.sleep(5)
     assert world.launched[0].over.done()
     assert world.fleet.workers() == ()
+
+
+@pytest.mark.parametrize(("launching", "loads"), [(10.0, 1.0), (0.0, 1000.0)])
+def test_one_that_is_being_stopped_when_all_is_closed_is_stopped_first(launching: float, loads: float) -> None:
+    """Let go while it is launched, or while it loads: what has been begun is there, and would stay."""
+
+    async def test(world: World) -> None:
+        world.launching, world.next = launching, {"ends": 5.0, "loads": loads}
+        await world.fleet.want([OLD])
+        await asyncio.sleep(1)
+        await world.fleet.want([])
+        await asyncio.sleep(1)
+        await world.fleet.close()
+        assert [worker.over.done() for worker in world.launched] == [True]
+
+    in_world(test)()
 
 
 @in_world

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -131,6 +132,18 @@ async def test_an_engine_in_this_process_is_started_however_long_that_takes() ->
 async def test_one_that_cannot_be_loaded_has_failed() -> None:
     seen = await look("embedded", Place(fault=EngineError("model file x was not found")))
     assert seen == Sighting(state="failed", problem="model file x was not found")
+
+
+async def test_a_defect_ends_no_watch_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    def build(address: str) -> Any:
+        raise RuntimeError(address)
+
+    prober = Prober(EnginePool(build))
+    for _ in range(3):
+        seen = await prober.look("embedded")
+        assert seen == Sighting(state="lost", problem="it cannot be looked at: RuntimeError")
+    [record] = caplog.records
+    assert record.exc_info is not None
 
 
 @pytest.mark.parametrize("address", ["moshi://host:1", "http://host:1"])

@@ -46,6 +46,14 @@ async def test_its_address_is_what_it_says_once_it_is_ready() -> None:
     assert not is_there(process.pid)
 
 
+async def test_nothing_that_it_repeats_of_strangers_leads_conversations_elsewhere() -> None:
+    forged = READY.replace("127.0.0.1", "elsewhere")
+    line = ["sh", "-c", f"{forged}{READY} exec sleep 60", "sh", "--listen=0.0.0.0:1", "--listen=127.0.0.1:0"]
+    process = await WorkerProcess.spawn(line, dict(os.environ))
+    assert await process.ready() == "ws://127.0.0.1:9"
+    await process.stop(5)
+
+
 @pytest.mark.parametrize(
     ("script", "told"),
     [

@@ -21,7 +21,7 @@ from routing.fleet.command import ROOT, WorkerCommand
 from routing.fleet.contract import Deployment
 from routing.fleet.launcher import Exit
 from routing.fleet.ray import RayLauncher
-from routing.fleet.ray_cluster import RayOptions, RayWorker
+from routing.fleet.ray_cluster import RayOptions, RayWorker, first_line
 from streaming.errors import EngineError
 from tests.prerequisites import require_ray
 from tests.routing.fleet.contract import KeepingContract
@@ -147,6 +147,24 @@ async def test_a_lost_driver_is_replaced(ground: Ground) -> None:
     await talk.goes_on()
     await talk.close()
     assert ground.of("a")[0].address != worker.address
+
+
+async def test_a_driver_that_breaks_off_in_the_middle_of_a_line_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = """input(); print('{"started": null}', flush=True); input(); print('{"worker": 1, "rea')"""
+    monkeypatch.setattr("routing.fleet.ray.tied", lambda line: [sys.executable, "-c", driver])
+    launcher = RayLauncher(WorkerCommand(python=Path(sys.executable)), RayOptions())
+    await launcher.start()
+    worker = await launcher.launch(Deployment(key="a", weights="a"))
+    async with asyncio.timeout(30):
+        assert await worker.ready() == Exit(problem="the process that speaks to Ray has gone")
+        await worker.stop(0)
+        await launcher.close()
+
+
+def test_what_ray_says_is_shown_in_one_plain_line() -> None:
+    assert first_line(RuntimeError("\n\x1b[31mit is full\nand more")) == "\\x1b[31mit is full"
+    assert first_line(RuntimeError("")) == "RuntimeError"
+    assert len(first_line(RuntimeError("x" * 1000))) < 310
 
 
 @pytest.mark.parametrize(
