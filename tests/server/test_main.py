@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -17,7 +18,7 @@ from websockets.sync.client import connect
 
 from routing.settings import RoutingSettings
 from server import engines
-from server.__main__ import _access_policy, main
+from server.__main__ import _access_policy, _settle, main
 from server.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +135,16 @@ def test_a_bad_routing_setting_is_named(capsys: pytest.CaptureFixture[str], monk
 def test_a_worker_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     line = failure(capsys, "--port", "0", "--engine", "ws://127.0.0.1:9")
     assert "127.0.0.1:9" in line
+
+
+def test_what_start_up_has_made_is_not_looked_at_again() -> None:
+    made = [object()]
+    assert any(one is made for one in gc.get_objects())
+    _settle()
+    try:
+        assert not any(one is made for one in gc.get_objects())
+    finally:
+        gc.unfreeze()
 
 
 def test_what_is_no_setting_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
