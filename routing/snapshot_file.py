@@ -170,6 +170,17 @@ _CHECKS: tuple[tuple[str, Callable[[Entry], bool], str], ...] = (
 )
 
 
+def _texts(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """The free texts, and where they are."""
+    yield "network", snapshot.network
+    yield "competition", snapshot.competition or ""
+    for index, entry in enumerate(snapshot.entries):
+        yield f"entries[{index}].competition", entry.competition or ""
+    for index, dropped in enumerate(snapshot.dropped):
+        for name in ("hotkey", "reason", "version"):
+            yield f"dropped[{index}].{name}", getattr(dropped, name) or ""
+
+
 def _faults(snapshot: Snapshot) -> Iterator[str]:
     """What is well-formed and cannot be meant."""
     seen: dict[object, int] = {}
@@ -187,3 +198,17 @@ def _faults(snapshot: Snapshot) -> Iterator[str]:
         yield "snapshot.block: expected 0 or more"
     if snapshot.taken_at < 0:
         yield "snapshot.taken_at: expected a Unix time in seconds"
+    yield from _faults_beside(snapshot)
+
+
+def _faults_beside(snapshot: Snapshot) -> Iterator[str]:
+    """Of what is beside the models."""
+    for index, validator in enumerate(snapshot.validators):
+        at = f"snapshot.validators[{index}]"
+        if not _ADDRESS.fullmatch(validator.hotkey):
+            yield f"{at}.hotkey: expected an ss58 address"
+        if validator.stake < 0:
+            yield f"{at}.stake: expected 0 or more"
+    for name, text in _texts(snapshot):
+        if not text.isprintable():  # it is shown on terminals
+            yield f"snapshot.{name}: expected printable text"

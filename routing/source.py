@@ -26,12 +26,16 @@ class SnapshotSource(Protocol):
 def state_of(
     snapshot: Snapshot | None, *, now: float, stale_seconds: float, problem: str | None, failures: int
 ) -> SourceState:
-    """The state of a source whose last good snapshot is this one; without any it is stale. Times in s."""
+    """The state of a source whose last good snapshot is this one. Times in s.
+
+    Without any it is stale, and so it is where it comes from further in the future than clocks differ: in another unit,
+    or by a clock that was wrong, it would never grow old.
+    """
     age = None if snapshot is None else max(0.0, now - snapshot.taken_at)
     return SourceState(
         snapshot=snapshot,
         age=age,
-        stale=age is None or age > stale_seconds,
+        stale=snapshot is None or abs(now - snapshot.taken_at) > stale_seconds,
         problem=problem,
         failures=failures,
     )

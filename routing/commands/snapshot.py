@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import time
 from pathlib import Path
 
@@ -31,6 +32,8 @@ async def _run(settings: RoutingSettings, out: Path, *, now: float) -> int:
     state = await read_once(settings, now=now)
     if state.snapshot is None or state.failures:
         raise EngineError(f"nothing is written: {state.problem}")
+    if state.problem is not None:
+        print(f"warning: {state.problem}", file=sys.stderr)
     snapshot = state.snapshot
     snapshot_file.write(out, snapshot)
     print(

@@ -160,6 +160,14 @@ async def test_what_is_written_by_hand_holds_until_it_cannot_be_read(path: Path)
     assert (state.age, state.stale) == (2 * STALE, True)
 
 
+@pytest.mark.parametrize(("ahead", "stale"), [(STALE, False), (STALE + 1, True), (T0 * 999, True)])
+async def test_a_copy_from_the_future_is_stale(path: Path, ahead: float, stale: bool) -> None:
+    """In ms for s, or by a clock that was wrong, it would never grow old."""
+    write(path, snapshot(taken_at=T0 + ahead))
+    state = await source(path).refresh(now=T0)
+    assert (state.age, state.stale) == (0.0, stale)
+
+
 async def test_the_one_that_comes_with_muse_never_grows_stale() -> None:
     state = await source(EMBEDDED_SNAPSHOT).refresh(now=T0)
     assert models(state) == ["muse-embedded"]

@@ -183,6 +183,31 @@ def test_a_subnet_that_cannot_be(path: Path, name: str, value: float) -> None:
     assert refusal(path, document).startswith(f"snapshot.{name}: expected")
 
 
+DROPPED = {"uid": None, "hotkey": HOTKEY, "code": "foreign", "reason": "is foreign"}
+VALIDATOR = {"uid": 1, "hotkey": HOTKEY, "stake": 1.0, "last_update": 1}
+CLEAR = "\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"validators": [VALIDATOR | {"hotkey": "me"}]}, "validators[0].hotkey: expected an ss58 address"),
+        ({"validators": [VALIDATOR | {"stake": -1}]}, "validators[0].stake: expected 0 or more"),
+        ({"network": CLEAR}, "network: expected printable text"),
+        ({"competition": CLEAR}, "competition: expected printable text"),
+        *(
+            ({"dropped": [DROPPED, DROPPED | {name: CLEAR}]}, f"dropped[1].{name}: expected printable text")
+            for name in ("hotkey", "reason", "version")
+        ),
+        ({"entries": by_hand(competition=CLEAR)["snapshot"]["entries"]}, "entries[0].competition: expected printable"),
+    ],
+)
+def test_what_is_beside_the_models_is_looked_at_too(path: Path, changes: dict[str, Any], fault: str) -> None:
+    document = by_hand()
+    document["snapshot"] |= changes
+    assert refusal(path, document).startswith(f"snapshot.{fault}")
+
+
 def test_not_text(path: Path) -> None:
     path.write_bytes(b"\xff\xfe{}")
     with pytest.raises(SnapshotFileError, match="is not text in UTF-8"):
@@ -270,6 +295,7 @@ def by_uid(uid: int, *, incentive: float = 0.1) -> Snapshot:
     return Snapshot(source="file", network="local", netuid=1, competition=None, block=0, taken_at=0.0, entries=(entry,))
 
 
+PRINTABLE = st.characters(exclude_categories=("C", "Z"))
 NAMES = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=12)
 ENTRIES = st.builds(
     Entry,
@@ -278,7 +304,7 @@ ENTRIES = st.builds(
     model=st.builds("{}/{}".format, NAMES, NAMES),
     commit=st.text("0123456789abcdef", min_size=40, max_size=40),
     block=st.integers(0, 2**63),
-    competition=st.none() | st.text(max_size=5),
+    competition=st.none() | st.text(PRINTABLE, max_size=5),
     incentive=st.floats(0, 1),
     emission=st.floats(0, 1e12),
 )
@@ -288,7 +314,7 @@ ENTRIES = st.builds(
 @given(
     entries=st.lists(ENTRIES, max_size=5, unique_by=(lambda entry: entry.uid, lambda entry: entry.model)),
     taken_at=st.floats(0, 1e10),
-    reason=st.text(max_size=40),
+    reason=st.text(PRINTABLE, max_size=40),
 )
 def test_any_snapshot_is_read_as_it_was_written(path: Path, entries: list[Entry], taken_at: float, reason: str) -> None:
     snapshot = Snapshot(

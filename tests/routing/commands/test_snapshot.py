@@ -51,6 +51,14 @@ def test_what_the_chain_says_can_be_served_from_a_file(
     assert snapshot_file.read(again) == written
 
 
+def test_a_node_that_is_stuck_is_warned_of(
+    call: Call, chain: FakeChain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.clock = lambda: 1_700_000_000.0
+    assert call("--source", "chain", str(tmp_path / "old.json")) == 0
+    assert capsys.readouterr().err.startswith("warning: finney: the node's newest block is ")
+
+
 def test_an_outage_writes_nothing_not_even_what_was_kept(call: Call, chain: FakeChain, tmp_path: Path) -> None:
     call("--source", "chain", str(tmp_path / "first.json"))
     chain.failures["connect"] = ConnectionError("no route")
