@@ -69,6 +69,9 @@ def new_commitment(*, model: str, epoch: str, commit: str, competition: str | No
 
     Raises CommitmentError where `parse` would refuse it.
     """
+    _check_word("epoch", epoch)
+    if competition is not None:
+        _check_word("competition", competition)
     namespace, _, name = model.partition("/")
     digest = commitment_hash(namespace=namespace, name=name, epoch=epoch, competition=competition)
     return parse(
@@ -107,18 +110,13 @@ def parse(text: str) -> Commitment:
     namespace, name, epoch, commit, digest = parts[:5]
     competition = parts[5] if len(parts) == 6 else _NULL
     _check_repository(f"{namespace}/{name}")
-    if epoch == _NULL or not _WORD.fullmatch(epoch):
-        raise CommitmentError(
-            "malformed", f"its epoch is {_shown(epoch)}; expected letters, digits, and . _ -, at most 16"
-        )
+    _check_word("epoch", epoch)
     if commit == _NULL:
         raise CommitmentError("malformed", "names no commit; a model is pinned by the 40 hex digits of one")
     if not _COMMIT.fullmatch(commit):
         raise CommitmentError("malformed", f"its commit is {_shown(commit)}; expected 40 lower-case hex digits")
-    if not _WORD.fullmatch(competition):
-        raise CommitmentError(
-            "malformed", f"its competition is {_shown(competition)}; expected letters, digits, and . _ -, at most 16"
-        )
+    if competition != _NULL:
+        _check_word("competition", competition)
     return Commitment(
         namespace=namespace,
         name=name,
@@ -137,6 +135,13 @@ def _check_resemblance(text: str, parts: list[str]) -> None:
     )
     if not like_ours:
         raise CommitmentError("foreign", f"{_shown(text)} is in another grammar than {FORM}")
+
+
+def _check_word(name: str, text: str) -> None:
+    if text == _NULL or not _WORD.fullmatch(text):
+        raise CommitmentError(
+            "malformed", f"its {name} is {_shown(text)}; expected letters, digits, and . _ -, at most 16"
+        )
 
 
 def _check_repository(model: str) -> None:

@@ -91,14 +91,15 @@ def text(session_id: str, decision: DecisionView) -> str:
 
 
 def _ask(url: str, key: str | None, query: dict[str, str]) -> DecisionView:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}
     try:
         response = httpx.get(
             f"{url.rstrip('/')}/v1/leaderboard/explain", params=query, headers=headers, timeout=_SERVER_SECONDS
         )
-        body = response.json()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise EngineError(f"{url} cannot be asked: {error or type(error).__name__}") from None
+    try:
+        body = response.json()
     except ValueError:
         raise EngineError(f"{url} does not answer as Muse does (HTTP {response.status_code})") from None
     if response.status_code != httpx.codes.OK:

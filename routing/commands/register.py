@@ -79,12 +79,19 @@ def _register(
         hub=hub,
         private=private,
     )
+    done: list[str] = []
+
+    def say(line: str) -> None:
+        done.append(line)
+        print(line, flush=True)
+
     try:
-        entry = register(registration, weights, lambda line: print(line, flush=True))
+        entry = register(registration, weights, say)
     except RefusedError as error:
         return _refuse(error.problems)
     except (MuseError, KeyboardInterrupt) as error:
-        print(f"error: {str(error) or 'interrupted'}\n{_GO_ON}", file=sys.stderr)
+        print(f"error: {str(error) or 'interrupted'}", file=sys.stderr)
+        print(_GO_ON if done else "Nothing has been done.", file=sys.stderr)
         return 1
     print(f"registered: {entry.key}, uid {entry.uid}, block {entry.block}")
     return 0
@@ -115,12 +122,12 @@ def _open_wallet(options: argparse.Namespace) -> tuple[_Key | None, tuple[str, .
     import bittensor as bt
 
     place = {"path": options.wallet_path} if options.wallet_path else {}
-    wallet = bt.Wallet(options.wallet, options.wallet_hotkey, **place)
     name = f"wallet {options.wallet}, hotkey {options.wallet_hotkey}"
     try:
+        wallet = bt.Wallet(options.wallet, options.wallet_hotkey, **place)
         public = wallet.hotkeypub if wallet.hotkeypub_file.exists_on_device() else wallet.hotkey
         signs = public if options.dry_run else wallet.hotkey
-    except Exception as error:  # a missing file, a wrong password, a file that is none
+    except Exception as error:  # a name that is none, a missing file, a wrong password, a file that is none
         return None, (f"{name}: {error}",)
     if signs.ss58_address != public.ss58_address:
         return None, (f"{name}: its public file names another key",)

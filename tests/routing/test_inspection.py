@@ -73,7 +73,10 @@ def test_each_fault_is_named_once(
         ({"repository": "alice/" + "m" * 40}, ["commitment: its repository 'alice/mmm"]),
         ({"repository": f"alice/moshi@{'1' * 40}"}, ["--repository: 'alice/moshi@111"]),
         ({"repository": "alice"}, ["--repository: 'alice'; expected namespace/name"]),
-        ({"epoch": "a b", "competition": "c:d"}, ["commitment: its epoch is 'a b'", "commitment: has 7 parts"]),
+        (
+            {"epoch": "a b", "competition": "c:d"},
+            ["commitment: its epoch is 'a b'", "commitment: its competition is 'c:d'"],
+        ),
         (
             {"repository": f"{'a' * 18}/{'b' * 19}", "epoch": "e" * 16, "competition": "c" * 16},
             ["commitment: is longer than 128 bytes"],

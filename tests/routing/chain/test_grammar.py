@@ -187,6 +187,14 @@ def test_128_bytes_and_not_one_more() -> None:
         parse(by_length[129])
 
 
+@pytest.mark.parametrize("word", ["a:b", "", "None", "x" * 17, "a b"])
+@pytest.mark.parametrize("name", ["epoch", "competition"])
+def test_a_word_that_cannot_be_written_is_told_by_its_name(name: str, word: str) -> None:
+    parts = {"epoch": "1", "competition": "v1"} | {name: word}
+    with pytest.raises(CommitmentError, match=f"^its {name} is '{word}'; expected letters"):
+        new_commitment(model="a/b", commit=COMMIT, **parts)
+
+
 @pytest.mark.parametrize("model", ["moshi", "a/b/c", "omega/", "/moshi", "omega/moshi:a"])
 def test_a_new_commitment_is_held_to_the_same_rules(model: str) -> None:
     with pytest.raises(CommitmentError):

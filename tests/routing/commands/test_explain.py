@@ -85,6 +85,7 @@ def test_the_stored_rollout_is_gone_by(call: Call, capsys: pytest.CaptureFixture
         (("--worker", "ws://127.0.0.1:9"), EngineError, "ws://127.0.0.1:9 does not say what it is"),
         (("--server", "http://127.0.0.1:9"), EngineError, "http://127.0.0.1:9 cannot be asked"),
         (("--server", "nonesuch"), EngineError, "nonesuch cannot be asked"),
+        (("--server", "http://127.0.0.1:9", "--api-key", "clé"), EngineError, "http://127.0.0.1:9 cannot be asked"),
     ],
 )
 def test_what_cannot_be_is_named(call: Call, arguments: tuple[str, ...], error: type[MuseError], told: str) -> None:

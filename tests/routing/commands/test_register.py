@@ -112,6 +112,14 @@ def test_a_wallet_whose_files_do_not_agree_is_refused(
     assert "its public file names another key" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_network")
+def test_a_wallet_whose_name_is_none_is_refused(
+    directory: Path, wallets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(directory, wallets, "--wallet", "../miner", "--dry-run") == 1
+    assert capsys.readouterr().err.startswith("refused: wallet ../miner, hotkey hot: ")
+
+
 def test_a_netuid_that_is_none_is_a_wrong_option(directory: Path, wallets: Path) -> None:
     with pytest.raises(SystemExit):
         call(directory, wallets, "--netuid", "70000", "--dry-run")
@@ -155,6 +163,14 @@ def test_a_step_that_fails_says_how_to_go_on(
     assert said.out.splitlines()[-1].startswith("chain: local, subnet 21: the hotkey is registered")
     assert f"error: {REPOSITORY}: the token may not write there" in said.err
     assert "Run the same command again" in said.err
+
+
+def test_where_the_first_step_fails_nothing_is_said_to_be_done(
+    directory: Path, wallets: Path, chain: FakeChain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.failures["connect"] = ConnectionError("refused")
+    assert call(directory, wallets, "--network", "local") == 1
+    assert capsys.readouterr().err == "error: local: ConnectionError: refused\nNothing has been done.\n"
 
 
 def test_an_interrupted_upload_says_how_to_go_on(
