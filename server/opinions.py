@@ -13,6 +13,7 @@ from routing.duels.ratings import Rating
 from routing.duels.store import VoteStore
 from routing.duels.votes import Winner
 from routing.feedback.form import Feedback
+from routing.feedback.published import PublishedFeedback
 from routing.feedback.store import FeedbackStore, FeedbackSummary
 from routing.feedback.turns import RatedTurns
 from routing.policy.contract import SessionNeeds
@@ -24,7 +25,7 @@ from streaming.errors import MuseError
 from streaming.observations import TurnMeasured
 
 SUMMARY_SECONDS = 30.0
-"""How old the ratings' means may be. None changes with a rating: its difference would be that rating."""
+"""How old the ratings' means may be."""
 
 
 def _today() -> date:
@@ -34,7 +35,8 @@ def _today() -> date:
 class Opinions:
     """Takes ratings and votes. `clock` gives monotonic ns, `today` the day in UTC.
 
-    Hang `on_turn` on the gateway: a turn can be rated, and counts for its duel, from then on.
+    Hang `on_turn` on the gateway: from then on a turn can be rated, or counts for its duel. A duel's turn cannot be
+    rated, for the number of a version's ratings is shown to everybody: it would tell who answered.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Opinions:
         self._votes = VoteStore(database)
         self._board = RatingBoard(self._votes, clock=lambda: clock() / 1e9)
         self._summary: Cached[Mapping[str, FeedbackSummary]] = Cached(
-            self._feedback.summary,
+            PublishedFeedback(database).summary,
             first={},
             seconds=SUMMARY_SECONDS,
             what="the ratings' means",
@@ -63,8 +65,10 @@ class Opinions:
 
     def on_turn(self, call: Call, measured: TurnMeasured) -> None:
         """A `server.gateway.OnTurn`."""
-        self._turns.add(measured.response_id, version=call.key, latency=measured.latency, now=self._clock())
-        self.duels.answered(call.session_id)
+        if call.blind is not None:
+            self.duels.answered(call.session_id)
+        else:
+            self._turns.add(measured.response_id, version=call.key, latency=measured.latency, now=self._clock())
 
     # --- ratings of turns
 

@@ -19,7 +19,7 @@ from streaming.errors import EngineError
 from tests.routing.fakes import FakeFleet
 from tests.server.conftest import Serve
 from tests.server.fakes import FakeEngine
-from tests.server.people import ALPHA, Place, ask, models, serving, until
+from tests.server.people import ALPHA, DAY, Place, ask, models, serving, until
 
 NAMES = ("omega", "alpha", "beta", "aaaa", "bbbb", "voice-of", "fake")
 
@@ -68,6 +68,21 @@ async def test_both_sides_show_the_same(serve: Serve, tmp_path: Path) -> None:
             created, _ = await place.turn(side["model"])
             shown.append({**created["session"], "id": "", "model": ""})
         assert shown[0] == shown[1]
+
+
+async def test_nor_does_the_leaderboard_tell_who_answered(serve: Serve, tmp_path: Path) -> None:
+    """What changes there while one is talked to: no turn of a duel is counted, or can be rated."""
+    async with serving(serve, tmp_path) as place:
+        duel = await place.open_duel()
+        for side in duel["sides"]:
+            _, response = await place.turn(side["model"])
+            answer = await place.rate(response_id=response["id"], rating=4)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "turn_not_found")
+        assert await place.opinions._feedback.since(DAY) == ()
+        assert not place.router.timings()
+        _, response = await place.turn(ALPHA)
+        assert (await place.rate(response_id=response["id"], rating=4)).status_code == 201
+        assert place.router.timings()
 
 
 async def test_an_open_session_is_told_all_of_it(serve: Serve, tmp_path: Path) -> None:

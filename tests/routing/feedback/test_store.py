@@ -58,7 +58,7 @@ async def test_a_row_has_nothing_of_the_response_and_no_time_but_the_day(databas
     store = FeedbackStore(database)
     await store.add(rated(), turn(total=412.345), day=DAY)
     (row,) = await database.read(lambda session: session.execute(text("SELECT * FROM feedback")).all())
-    shown = repr(tuple(row))
+    shown = repr(tuple(row)[1:])  # an id is random, and may well hold these digits
     assert "5ecret" not in shown
     assert str(row.day) == "2026-11-22"
     assert "412" not in shown  # measured to the tenth of a ms, a wait would name its turn
