@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from routing.scores.errors import TooManyScoresError
 from routing.scores.tables import NonceRow
 from routing.storage import upsert
 from routing.storage.database import Database
 
-KEPT_SECONDS = 60.0
-"""For how long; longer than any request stays fresh."""
+KEPT_SECONDS = 600.0
+"""For how long: longer than any request stays fresh, also where the clocks of gateways are minutes apart."""
+
+MOST = 240
+"""Of one hotkey in that time. It may send fewer submissions (`queries.StoreRules`); this bounds what is refused."""
 
 
 class NonceStore:
@@ -20,10 +24,20 @@ class NonceStore:
         self._database = database
 
     async def use(self, hotkey: str, nonce_ns: int, *, now: float) -> bool:
-        """Whether it is the first time. `now` is Unix time (s). Raises EngineError as `Database.run`."""
+        """Whether it is the first time. `now` is Unix time (s).
+
+        Raises TooManyScoresError, which uses nothing up, and EngineError as `Database.run`.
+        """
+        used = select(func.count(), func.min(NonceRow.nonce)).where(NonceRow.hotkey == hotkey)
 
         def note(session: Session) -> bool:
             session.execute(delete(NonceRow).where(NonceRow.nonce < round((now - KEPT_SECONDS) * 1e9)))
+            count, oldest = session.execute(used).one()
+            if count >= MOST:
+                raise TooManyScoresError(
+                    f"a validator may send {MOST} requests in {KEPT_SECONDS:g} s",
+                    retry_after=max(oldest / 1e9 + KEPT_SECONDS - now, 1.0),
+                )
             added = session.execute(
                 upsert.insert(session, NonceRow)
                 .values(hotkey=hotkey, nonce=nonce_ns)

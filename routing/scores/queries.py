@@ -147,15 +147,31 @@ def _scorings(rows: Sequence[Any]) -> list[Scoring]:
     return found
 
 
-def history(session: Session, key: str, metric: str, since: float, rules: StoreRules) -> tuple[HistoryPoint, ...]:
-    """See `ScoreStore.history`."""
-    scorers, _ = overview(session, since)
-    profile = profile_in_force({scorer.validator: scorer.profile for scorer in scorers})
+def history(
+    session: Session,
+    key: str,
+    metric: str,
+    *,
+    since: float,
+    in_force: tuple[str, Collection[str]] | None,
+    rules: StoreRules,
+) -> tuple[HistoryPoint, ...]:
+    """See `ScoreStore.history`. `in_force`: a scorer profile, and validators."""
+    if in_force is None:
+        profiles = {scorer.validator: scorer.profile for scorer in overview(session, since)[0]}
+        in_force = profile_in_force(profiles) or "", profiles.keys()
+    profile, validators = in_force
     failed = 0.0 if metric == TOTAL else null()
     value = case((ScoringRow.failure.is_not(None), failed), else_=ScoringRow.metrics[metric].as_float())
     newest = session.execute(
         select(ScoringRow.at, value, ScoringRow.validator, ScoringRow.block)
-        .where(ScoringRow.version == key, ScoringRow.at >= since, ScoringRow.profile == profile, value.is_not(None))
+        .where(
+            ScoringRow.version == key,
+            ScoringRow.at >= since,
+            ScoringRow.profile == profile,
+            ScoringRow.validator.in_(validators),
+            value.is_not(None),
+        )
         .order_by(ScoringRow.at.desc(), ScoringRow.id.desc())
         .limit(rules.history)
     ).all()

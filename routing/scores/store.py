@@ -36,6 +36,7 @@ class ScoreStore:
         self._database = database
         self._rules = rules or StoreRules()
         self._known: dict[str, tuple[_Basis, Standing]] = {}
+        self._in_force: tuple[str, frozenset[str]] | None = None
         self._alone = asyncio.Lock()
 
     async def add(self, submission: Submission, *, validator: str, now: float) -> str:
@@ -52,9 +53,10 @@ class ScoreStore:
             scorers, revisions = await self._database.read(lambda session: queries.overview(session, since))
             scorers = [scorer for scorer in scorers if validators is None or scorer.validator in validators]
             profile = profile_in_force({scorer.validator: scorer.profile for scorer in scorers})
+            heard = frozenset(scorer.validator for scorer in scorers)
+            self._in_force = profile or "", heard
             if profile is None:
                 return Scoreboard()
-            heard = frozenset(scorer.validator for scorer in scorers)
             bases = {version: _Basis(revision, profile, heard) for version, revision in sorted(revisions.items())}
             await self._bring_up_to_date(bases, now)
             return _scoreboard({version: self._known[version][1] for version in bases}, scorers)
@@ -62,9 +64,13 @@ class ScoreStore:
     async def history(self, key: str, metric: str, *, since: float) -> tuple[HistoryPoint, ...]:
         """A version's values of one metric since a time (Unix time, s), oldest first; the newest where there are many.
 
-        Those of the scorer profile in force: others cannot be compared with them. A failed scoring is a total of 0.
+        Of the validators and the scorer profile that the newest scoreboard rests on: others cannot be compared with it.
+        Before the first one, those of everybody since that time. A failed scoring is a total of 0.
         """
-        return await self._database.read(lambda session: queries.history(session, key, metric, since, self._rules))
+        in_force = self._in_force
+        return await self._database.read(
+            lambda session: queries.history(session, key, metric, since=since, in_force=in_force, rules=self._rules)
+        )
 
     async def _bring_up_to_date(self, bases: Mapping[str, _Basis], now: float) -> None:
         known = {version: self._known[version] for version in bases.keys() & self._known.keys()}

@@ -3,8 +3,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
 from sqlalchemy import text
 
+from routing.scores import nonces as module
+from routing.scores.errors import TooManyScoresError
 from routing.scores.intake import ALLOWED_SKEW, MAX_AGE
 from routing.scores.nonces import KEPT_SECONDS, NonceStore
 from routing.storage.database import Database
@@ -38,7 +41,27 @@ async def test_of_two_processes_at_once_one_uses_it(opening: Callable[[], Databa
 
 async def test_nonces_that_are_refused_for_their_age_are_forgotten(database: Database) -> None:
     nonces = NonceStore(database)
-    for seconds in range(0, 600, 10):
+    for seconds in range(0, 6000, 100):
         assert await nonces.use("5a", NONCE + seconds * 10**9, now=NOW + seconds)
     count = await database.read(lambda session: session.execute(text("SELECT count(*) FROM score_nonces")).scalar_one())
-    assert count <= KEPT_SECONDS / 10 + 1
+    assert count == KEPT_SECONDS / 100 + 1
+
+
+async def test_a_gateway_whose_clock_is_ahead_forgets_nothing_that_another_would_take(database: Database) -> None:
+    nonces = NonceStore(database)
+    assert await nonces.use("5a", NONCE, now=NOW)
+    assert await nonces.use("5b", NONCE + 300 * 10**9, now=NOW + 300)
+    assert not await nonces.use("5a", NONCE, now=NOW + 5)
+
+
+async def test_one_hotkey_may_use_only_so_many(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST", 3)
+    nonces = NonceStore(database)
+    for number in range(3):
+        assert await nonces.use("5a", NONCE + number, now=NOW)
+    for _ in range(2):
+        with pytest.raises(TooManyScoresError) as refused:
+            await nonces.use("5a", NONCE + 3, now=NOW + 100)
+        assert refused.value.retry_after == pytest.approx(KEPT_SECONDS - 100)
+    assert await nonces.use("5b", NONCE + 3, now=NOW + 100)
+    assert await nonces.use("5a", NONCE + 3, now=NOW + KEPT_SECONDS + 1)

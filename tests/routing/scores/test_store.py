@@ -138,6 +138,19 @@ async def test_history_is_of_one_metric_oldest_first(store: ScoreStore) -> None:
     assert await store.history(A, "charm", since=NOW) == ()
 
 
+async def test_history_is_of_those_whose_scores_count(store: ScoreStore) -> None:
+    """Also where others, or other profiles, were the more once."""
+    for validator in ("5x", "5y", "5z"):
+        await store.add(submission({A: 0.1}, profile="old"), validator=validator, now=NOW)
+    await store.add(submission({A: 0.5}), validator="5a", now=NOW + 20 * DAY)
+    await store.add(submission({A: 0.9}), validator="5b", now=NOW + 20 * DAY)
+    board = await store.scoreboard(now=NOW + 20 * DAY, validators={"5a"})
+    assert [one.hotkey for one in board.validators] == ["5a"]
+    assert [(one.value, one.validator) for one in await store.history(A, "total", since=NOW)] == [(0.5, "5a")]
+    await store.scoreboard(now=NOW + 20 * DAY)
+    assert [one.validator for one in await store.history(A, "total", since=NOW)] == ["5a", "5b"]
+
+
 async def test_history_and_series_are_bounded(database: Database) -> None:
     store = ScoreStore(database, StoreRules(series=3, history=4))
     for hour in range(6):
