@@ -1,17 +1,15 @@
 /** One call: the microphone, the connection and the loudspeaker, and what the server's events do to them. */
 
+import { cancelled, isNoNews, truncated, written } from "./client-events.js";
 import { Connection } from "./connection.js";
 import { decisionOf } from "./decision.js";
 import { parseServerParts } from "./latency.js";
 import { Microphone } from "./microphone.js";
-import { WIRE_RATE } from "./pcm.js";
 import { Playout } from "./playout.js";
 import { noticeText } from "./problems.js";
 import { RoundTrips } from "./round-trips.js";
 
 const ROUND_TRIPS_AT_FIRST = 3;
-/** Marks events that lose a race with the end of the reply that they speak of: the server's error is no news then. */
-const MAY_FAIL = "may-fail";
 
 /**
  * @typedef {object} CallListener
@@ -151,16 +149,14 @@ export class Call {
   say(text) {
     this.stopReply();
     this.#askedByText = true;
-    const content = [{ type: "input_text", text }];
-    this.#connection.send({ type: "conversation.item.create", item: { type: "message", role: "user", content } });
-    this.#connection.send({ type: "response.create" });
+    written(text).forEach((event) => this.#connection.send(event));
     this.#listener.onState("asked");
   }
 
   /** Stop the reply that is being made or heard, if there is one. */
   stopReply() {
     if (this.#reply && !this.#reply.done) {
-      this.#connection.send({ type: "response.cancel", response_id: this.#reply.id, event_id: MAY_FAIL });
+      this.#connection.send(cancelled(this.#reply.id));
     }
     this.#cutReply("reply-over");
   }
@@ -312,10 +308,10 @@ export class Call {
     }
   }
 
-  /** @param {{message: string, event_id?: string}} error */
-  #onError({ message, event_id: cause }) {
-    if (cause !== MAY_FAIL) {
-      this.#listener.onNotice(message);
+  /** @param {{message: string, event_id?: string | null}} error */
+  #onError(error) {
+    if (!isNoNews(error)) {
+      this.#listener.onNotice(error.message);
     }
   }
 
@@ -356,13 +352,7 @@ export class Call {
   #onCut({ id, played }) {
     this.#sounding.delete(id);
     this.#transcript.interrupt(id, played);
-    this.#connection?.send({
-      type: "conversation.item.truncate",
-      item_id: id,
-      content_index: 0,
-      audio_end_ms: Math.floor((1000 * played) / WIRE_RATE),
-      event_id: MAY_FAIL,
-    });
+    this.#connection?.send(truncated(id, played));
   }
 
   /** The reply is over when the server is done and everything has been heard. */

@@ -1,27 +1,14 @@
 /** The call's WebSocket: OpenAI Realtime events as JSON, and why it would not open. */
 
 import { commonProblem, fetchWithKey, storedKey } from "./api.js";
-import { WIRE_RATE, encodeBase64 } from "./pcm.js";
+import { audioAppended, sessionUpdate } from "./client-events.js";
 import { closeProblem, problems } from "./problems.js";
 
 const MAX_UNSENT_BYTES = 256 * 1024;
 
 export const AUTO = "auto";
 
-/** @typedef {{type: string, [field: string]: unknown}} RealtimeEvent */
-
-const SESSION = {
-  type: "realtime",
-  output_modalities: ["audio"],
-  audio: {
-    input: {
-      format: { type: "audio/pcm", rate: WIRE_RATE },
-      transcription: { model: "auto" },
-      turn_detection: { type: "semantic_vad", eagerness: "auto", create_response: true, interrupt_response: true },
-    },
-    output: { format: { type: "audio/pcm", rate: WIRE_RATE } },
-  },
-};
+/** @typedef {{type: string, [field: string]: unknown}} RealtimeEvent  from the server */
 
 export class Connection {
   #socket;
@@ -51,11 +38,11 @@ export class Connection {
         onClose(closeProblem(code));
       }
     };
-    connection.send({ type: "session.update", session: SESSION });
+    connection.send(sessionUpdate());
     return connection;
   }
 
-  /** @param {RealtimeEvent} event a client event */
+  /** @param {import("./client-events.js").ClientEvent} event */
   send(event) {
     if (this.#socket.readyState === WebSocket.OPEN) {
       this.#socket.send(JSON.stringify(event));
@@ -68,7 +55,7 @@ export class Connection {
       this.dropped += 1;
       return;
     }
-    this.send({ type: "input_audio_buffer.append", audio: encodeBase64(chunk) });
+    this.send(audioAppended(chunk));
   }
 
   close() {
@@ -98,7 +85,7 @@ function openSocket(model) {
  */
 async function whyRefused(model) {
   try {
-    for (const path of [`/v1/models/${model}`, "/readyz"]) {
+    for (const path of [`/v1/models/${model.split("/").map(encodeURIComponent).join("/")}`, "/readyz"]) {
       const response = await fetchWithKey(path);
       const problem = commonProblem(response);
       if (problem) {
