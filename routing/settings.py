@@ -88,12 +88,21 @@ class RoutingSettings(BaseSettings):
     slack_ms: float = Field(default=50, ge=0, description="and how many ms on top")
     worse_misses: float = Field(default=0.02, ge=0, le=1, description="late frames beyond the incumbent's, as a share")
     worse_errors: float = Field(default=0.02, ge=0, le=1, description="failed calls beyond the incumbent's, as a share")
+    worse_silence: float = Field(
+        default=0.1, ge=0, le=1, description="calls without an answer beyond the incumbent's, as a share"
+    )
     least_turns: int = Field(default=20, ge=1, description="turns that a p95 gap must rest on to be judged")
     least_frames: int = Field(default=500, ge=1, description="frames that late ones must rest on to be judged")
     probation_seconds: float = Field(
         default=1800, ge=0, description="how long a new model is held against the one before it"
     )
-    cooldown_seconds: float = Field(default=3600, ge=0, description="how long a model that was rolled back waits")
+    grace_seconds: float = Field(
+        default=60, ge=0, description="how long a model may be on no worker before another takes its place for good"
+    )
+    patience_seconds: float = Field(
+        default=7200, gt=0, description="how long a new model may take to load, or hardly be reached by its calls"
+    )
+    cooldown_seconds: float = Field(default=3600, gt=0, description="how long a model that was rolled back waits")
     control_seconds: float = Field(default=5, gt=0, description="between looks at the ranking, the timings, the fleet")
 
     @field_validator("validators", "pin", "deny", mode="before")
@@ -133,9 +142,12 @@ class RoutingSettings(BaseSettings):
             slack=self.slack_ms,
             worse_misses=self.worse_misses,
             worse_errors=self.worse_errors,
+            worse_silence=self.worse_silence,
             least_turns=self.least_turns,
             least_frames=self.least_frames,
             probation=self.probation_seconds,
+            grace=self.grace_seconds,
+            patience=self.patience_seconds,
             cooldown=self.cooldown_seconds,
         )
 

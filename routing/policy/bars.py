@@ -14,6 +14,9 @@ MOST_STRIKES = 64
 MOST_DOUBLINGS = 6
 """Times that a version's wait is doubled."""
 
+NOT_LOADED = "not_loaded"
+"""Why a version is barred that did not get ready in time."""
+
 
 def bar(rollout: Rollout, key: str, reason: Reason, *, rules: Rules, now: float) -> Rollout:
     """The same, with this version barred from now on."""
@@ -24,9 +27,12 @@ def bar(rollout: Rollout, key: str, reason: Reason, *, rules: Rules, now: float)
     return replace(rollout, barred=(*others, Bar(key=key, until=until, reason=reason)), strikes=strikes[-MOST_STRIKES:])
 
 
-def lift(rollout: Rollout, *, now: float) -> Rollout:
-    """The same, without the bars that are over."""
-    barred = tuple(bar for bar in rollout.barred if bar.until > now)
+def lift(rollout: Rollout, workers: Iterable[Worker], *, now: float) -> Rollout:
+    """The same, without the bars that are over, or of what did not get ready and now has."""
+    ready = {worker.key for worker in workers if worker.state == "ready"}
+    barred = tuple(
+        bar for bar in rollout.barred if bar.until > now and not (bar.reason.code == NOT_LOADED and bar.key in ready)
+    )
     return rollout if len(barred) == len(rollout.barred) else replace(rollout, barred=barred)
 
 

@@ -73,9 +73,9 @@ class LiveStats:
     """How a version has done in real conversations lately. Times in ms; rates 0 to 1. None where there was nothing.
 
     `gap`: from the end of the user's speech to the reply's first frame. `misses`: share of frames (80 ms) that came
-    back late. `errors`: share of sessions that the engine failed. `turns`, `frames` and `sessions` are what these rest
-    on; `total_turns` counts all since this process began, and never falls while it runs; of a duplex engine's frames so
-    many count for a turn (`live.FRAMES_A_TURN`).
+    back late. `errors`: share of sessions that the engine failed; `silent`: of those in which it answered no turn.
+    `turns`, `frames` and `sessions` are what these rest on; `total_turns` counts all since this process began, and
+    never falls while it runs; of a duplex engine's frames so many count for a turn (`live.FRAMES_A_TURN`).
     """
 
     turns: int = 0
@@ -85,6 +85,7 @@ class LiveStats:
     misses: float | None = None
     sessions: int = 0
     errors: float | None = None
+    silent: float | None = None
     total_turns: int = 0
 
 
@@ -113,6 +114,7 @@ class Rollout:
     """Where the change from one model to the next stands. `since`: Unix time (s) of the stage's begin.
 
     `listed`: whether the incumbent was on the leaderboard when it became it; it is given up when it no longer is.
+    `absent_since`: since when it has been on no worker (Unix time, s), as this process sees it; None while it is.
     `share`: of new sessions, that the candidate gets; 0 but in `canary`. `turns_at`: the candidate's
     `LiveStats.total_turns` when this stage, or this step of the canary, began. `reason`: why it is in this stage.
     `previous`: who was the incumbent before, and takes over again should the new one do worse than `baseline` (what
@@ -123,6 +125,7 @@ class Rollout:
     stage: Stage = "settled"
     incumbent: str | None = None
     listed: bool = False
+    absent_since: float | None = None
     candidate: str | None = None
     since: float = 0.0
     share: float = 0.0
@@ -169,10 +172,12 @@ class Rules:
     scorings that this must rest on (0 does without the gate), `max_score_age` how old the newest may be.
     `shadow_share`, `shadow_turns`: the share of calls, and the turns, that it hears unheard. `canary_steps` (shares,
     in order), `canary_turns`: turns before the next step. `probation`: for how long a new incumbent is held against the
-    one before it. `slower`: how many times the incumbent's p95 gap, and `slack` ms on top, are borne; `worse_misses`,
-    `worse_errors`: how much more often than the incumbent's. `least_turns`, `least_frames`, `least_sessions`: how many
-    of each must have been seen before any of that is judged. `cooldown`: how long a version that was rolled back waits;
-    doubled each time.
+    one before it. `grace`: for how long an incumbent may be on no worker, while others answer for it, before one takes
+    its place; `patience`: for how long a candidate may not get ready, or hardly take its share of sessions, before it
+    is given up. `slower`: how many times the incumbent's p95 gap, and `slack` ms on top, are borne; `worse_misses`,
+    `worse_errors`, `worse_silence`: how much more often than the incumbent's. `least_turns`, `least_frames`,
+    `least_sessions`: how many of each must have been seen before any of that is judged. `cooldown`: how long a version
+    that was rolled back waits; doubled each time.
     """
 
     pin: tuple[str, ...] = ()
@@ -191,10 +196,13 @@ class Rules:
     canary_steps: tuple[float, ...] = (0.05, 0.25, 0.5)
     canary_turns: int = 40
     probation: float = 1800.0
+    grace: float = 60.0
+    patience: float = 7200.0
     slower: float = 1.25
     slack: float = 50.0
     worse_misses: float = 0.02
     worse_errors: float = 0.02
+    worse_silence: float = 0.1
     least_turns: int = 20
     least_frames: int = 500
     least_sessions: int = 8

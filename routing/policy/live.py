@@ -42,9 +42,15 @@ class LiveTimings:
         """Of `count` frames that an engine sent, `late` missed their tick."""
         self._version(key).frames.add(count, late, now=now, window=self._window)
 
-    def session(self, key: str, *, failed: bool, now: float) -> None:
-        """A session ended, or could not begin; `failed`: the engine failed it."""
-        self._version(key).sessions.add(1, int(failed), now=now, window=self._window)
+    def session(self, key: str, *, failed: bool, silent: bool = False, now: float) -> None:
+        """A session ended, or could not begin; `failed`: the engine failed it, `silent`: it answered no turn."""
+        version = self._version(key)
+        version.sessions.add(1, int(failed), now=now, window=self._window)
+        version.silences.add(1, int(silent), now=now, window=self._window)
+
+    def forget(self, key: str) -> None:
+        """What was seen of this version counts no more."""
+        self._versions.pop(key, None)
 
     def table(self, now: float) -> LiveTable:
         """The figures of every version that is remembered."""
@@ -124,9 +130,10 @@ class _Version:
     gaps: _Gaps = field(default_factory=_Gaps)
     frames: _Slices = field(default_factory=_Slices)
     sessions: _Slices = field(default_factory=_Slices)
+    silences: _Slices = field(default_factory=_Slices)
 
     def stats(self, before: float) -> LiveStats:
-        for part in (self.gaps, self.frames, self.sessions):
+        for part in (self.gaps, self.frames, self.sessions, self.silences):
             part.forget(before)
         return LiveStats(
             turns=len(self.gaps.turns),
@@ -136,5 +143,6 @@ class _Version:
             misses=self.frames.share(),
             sessions=self.sessions.count,
             errors=self.sessions.share(),
+            silent=self.silences.share(),
             total_turns=max(self.gaps.total, self.frames.total // FRAMES_A_TURN),
         )

@@ -6,7 +6,8 @@
 A model that leads the incumbent by `Rules.margin` of incentive, for `Rules.dwell`, and whose own measured score the
 gate lets in, is loaded, hears calls unheard, then serves growing shares of new sessions, then all. If it does clearly
 worse than the incumbent in real conversations, it is barred; also after its promotion, while it is on probation. An
-incumbent that is no longer fit to serve is replaced at once by the best that is ready.
+incumbent that is no longer fit to serve is replaced at once by the best that is ready; one that has lost its workers,
+after `Rules.grace`, for which others answer in its place.
 
 `step` looks at everything anew and makes at most one transition. Times are Unix seconds.
 """
@@ -18,9 +19,12 @@ from dataclasses import replace
 from enum import Enum, auto
 
 from routing.fleet.contract import Worker
-from routing.policy.bars import bar, bar_failed, lift
+from routing.policy.bars import MOST_DOUBLINGS, bar, bar_failed, lift
 from routing.policy.contract import LiveStats, LiveTable, Ranked, Rollout, Rules, Stage
-from routing.policy.signs import Finding, Sign, find, next_share, turns
+from routing.policy.signs import PRESENT, Finding, Sign, find, next_share, turns
+
+SKEW = 60.0
+"""Seconds by which the clocks of gateways that share a rollout may differ."""
 
 
 class Act(Enum):
@@ -83,7 +87,8 @@ def step(
     now: float,
 ) -> Rollout:
     """Where the rollout stands after a look at everything; equal to `rollout` where nothing has changed."""
-    rollout = bar_failed(lift(rollout, now=now), ranking, workers, rules=rules, now=now)
+    rollout = _in_time(_attended(rollout, workers, now), rules, now)
+    rollout = bar_failed(lift(rollout, workers, now=now), ranking, workers, rules=rules, now=now)
     if rollout.previous is not None and now >= rollout.probation_until:
         rollout = replace(rollout, previous=None, baseline=LiveStats())
     if turns(live, rollout.candidate) < rollout.turns_at:  # this process has been restarted and counts anew
@@ -92,6 +97,26 @@ def step(
     stage, act = ROLLOUT[rollout.stage, finding.sign]
     listed = {ranked.key for ranked in ranking if ranked.entry is not None}
     return _apply(act, replace(rollout, stage=stage), finding, live=live, listed=listed, rules=rules, now=now)
+
+
+def _attended(rollout: Rollout, workers: Sequence[Worker], now: float) -> Rollout:
+    """The same, with since when the incumbent has been on no worker."""
+    since = None if rollout.absent_since is None else min(rollout.absent_since, now)
+    if rollout.incumbent is None or any(w.key == rollout.incumbent and w.state in PRESENT for w in workers):
+        since = None
+    elif since is None:
+        since = now
+    return rollout if since == rollout.absent_since else replace(rollout, absent_since=since)
+
+
+def _in_time(rollout: Rollout, rules: Rules, now: float) -> Rollout:
+    """The same, where the clock has been set back, with no time further ahead than it can be."""
+    longest = now + SKEW + rules.cooldown * 2**MOST_DOUBLINGS
+    since = now if rollout.since > now + SKEW else rollout.since
+    until = min(rollout.probation_until, now + SKEW + rules.probation)
+    barred = tuple(replace(bar, until=longest) if bar.until > longest else bar for bar in rollout.barred)
+    kept = replace(rollout, since=since, probation_until=until, barred=barred)
+    return rollout if kept == rollout else kept
 
 
 def _apply(
@@ -140,6 +165,7 @@ def _new_incumbent(rollout: Rollout, key: str | None, listed: Collection[str]) -
         rollout,
         incumbent=key,
         listed=key in listed,
+        absent_since=None,
         candidate=None,
         turns_at=0,
         previous=None,

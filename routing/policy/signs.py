@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from routing.fleet.contract import Worker
-from routing.policy.bars import failures
+from routing.fleet.contract import Worker, WorkerState
+from routing.policy.bars import NOT_LOADED, failures
 from routing.policy.contract import LiveStats, LiveTable, Ranked, Reason, Rollout, Rules
 from routing.policy.gate import Gate
 from routing.policy.ranking import brief
 from routing.policy.verdict import verdict
 
+PRESENT: frozenset[WorkerState] = frozenset(("ready", "overloaded", "starting"))
+"""States of a worker whose model is served, or about to be."""
+
 UNCHANGED = Reason(code="unchanged", text="nothing has changed")
+
+_NO_WORKER = "no_worker"
+_LEAST_EXPECTED = 16  # sessions, of which by chance alone less than a quarter come once in 10,000 times
 
 
 class Sign(Enum):
@@ -80,7 +86,8 @@ class _Look:
         self.gate = Gate.of(ranking, rollout.incumbent, rules)
         self.failures = failures(workers)
         self.ready = {worker.key for worker in workers if worker.state in ("ready", "overloaded")}
-        self.there = self.ready | {worker.key for worker in workers if worker.state == "starting"}
+        self.there = {worker.key for worker in workers if worker.state in PRESENT}
+        self.known = {worker.key for worker in workers}
         self.leaderboard = any(r.entry is not None for r in ranking)  # there is none before it has been read
         self.excluded = {r.key: r.excluded for r in ranking if r.excluded is not None}
         self.able = {r.key: r for r in ranking if r.rank is not None and rollout.bar(r.key) is None}
@@ -103,16 +110,39 @@ class _Look:
             return Finding(Sign.PARDONED, candidate, reason)
         if rollout.stage in ("loading", "shadow", "canary") and candidate in self.failures:
             return Finding(Sign.WORSE, candidate, _about(candidate, self.failures[candidate]))
-        if rollout.stage in ("shadow", "canary"):
+        worse = None
+        if rollout.stage == "loading":
+            worse = self._not_loaded(candidate)
+        elif rollout.stage in ("shadow", "canary"):
             incumbent = self.live.get(rollout.incumbent or "", LiveStats())
-            worse = verdict(self.live.get(candidate, LiveStats()), incumbent, self.rules)
-            return None if worse is None else Finding(Sign.WORSE, candidate, _about(candidate, worse))
-        return None
+            stats = self.live.get(candidate, LiveStats())
+            worse = verdict(stats, incumbent, self.rules) or self._unreached(stats, incumbent)
+        return None if worse is None else Finding(Sign.WORSE, candidate, _about(candidate, worse))
+
+    def _not_loaded(self, candidate: str) -> Reason | None:
+        """A candidate whose workers never get ready, and never say that they cannot."""
+        if not self._out_of_patience() or candidate in self.ready or candidate not in self.known:
+            return None
+        return Reason(code=NOT_LOADED, text=f"no worker of it got ready within {self.rules.patience:.0f} s")
+
+    def _unreached(self, stats: LiveStats, incumbent: LiveStats) -> Reason | None:
+        """A candidate that hardly takes its share of sessions: its trial would never end, nor let others try."""
+        share = self.rules.shadow_share if self.rollout.stage == "shadow" else self.rollout.share
+        expected = share * incumbent.sessions
+        if not self._out_of_patience() or expected < _LEAST_EXPECTED or stats.sessions >= expected / 4:
+            return None
+        text = f"it took {stats.sessions} of some {expected:.0f} sessions that were its share lately"
+        return Reason(code="unreached", text=text)
+
+    def _out_of_patience(self) -> bool:
+        return self.now - self.rollout.since >= self.rules.patience
 
     def of_vacancy(self) -> Finding | None:
         """Whether the incumbent must be replaced now, and by whom; until somebody can, nothing else is looked at."""
         if (unfit := self._unfit(self.rollout.incumbent)) is None:
             return None
+        if unfit.code == _NO_WORKER and self._may_come_back():
+            return Finding(Sign.WAITS)
         for key, ranked in self.able.items():
             if key != self.rollout.incumbent and key in self.ready and self.gate.against_service(ranked) is None:
                 return Finding(Sign.VACANT, key, _about(key, unfit, "is the best that is ready"))
@@ -130,8 +160,13 @@ class _Look:
         if ranked is None or (self.rollout.listed and self.leaderboard and ranked.entry is None):
             return Reason(code="gone", text=f"{brief(incumbent)} is not served any more")
         if incumbent not in self.there:
-            return Reason(code="no_worker", text=f"{brief(incumbent)} has lost all its workers")
+            return Reason(code=_NO_WORKER, text=f"{brief(incumbent)} has lost all its workers")
         return None
+
+    def _may_come_back(self) -> bool:
+        """Whether the incumbent's workers went so lately, and so, that they may be back soon."""
+        since = self.rollout.absent_since
+        return self.rollout.incumbent not in self.failures and since is not None and self.now - since < self.rules.grace
 
     def of_challenge(self) -> Finding | None:
         """Who challenges the incumbent, where that is news, or is to be waited for."""
@@ -176,7 +211,15 @@ class _Look:
         leaders = [r for r in self.able.values() if _before(r, incumbent) and self._leads(r, incumbent)]
         trusted = [r for r in leaders if self.gate.against_promotion(r) is None]
         leaders = trusted or leaders
+        if self._nobody_loads_the_candidate():
+            leaders = [r for r in leaders if r.key in self.ready] or leaders
         return next((r for r in leaders if r.key == self.rollout.candidate), leaders[0] if leaders else None)
+
+    def _nobody_loads_the_candidate(self) -> bool:
+        """Not even tries to: a list of workers is what it is, and the best of those that are on it may serve."""
+        rollout = self.rollout
+        waited = rollout.stage == "loading" and self.now - rollout.since >= self.rules.dwell
+        return waited and rollout.candidate not in self.known
 
     def _leads(self, ranked: Ranked, incumbent: Ranked) -> bool:
         """By enough; a candidate under way only has to stay ahead. Off the leaderboard there is nothing to lead by."""
@@ -188,7 +231,9 @@ class _Look:
 
     def _turns_wanting(self) -> int:
         """Turns that the candidate has yet to have at this step."""
-        needed = self.rules.shadow_turns if self.rollout.stage == "shadow" else self.rules.canary_turns
+        needed = self.rules.canary_turns
+        if self.rollout.stage == "shadow":
+            needed = self.rules.shadow_turns if self.rules.shadow_share > 0 else 0
         return needed - (turns(self.live, self.rollout.candidate) - self.rollout.turns_at)
 
 

@@ -17,7 +17,8 @@ def verdict(stats: LiveStats, against: LiveStats, rules: Rules) -> Reason | None
     Gaps are compared only where both are known. Of a version that has hardly been used it is assumed that it neither
     misses frames nor fails.
     """
-    return _slower(stats, against, rules) or _misses(stats, against, rules) or _fails(stats, against, rules)
+    found = (judge(stats, against, rules) for judge in (_slower, _misses, _fails, _keeps_silent))
+    return next((reason for reason in found if reason is not None), None)
 
 
 def _slower(stats: LiveStats, against: LiveStats, rules: Rules) -> Reason | None:
@@ -48,6 +49,19 @@ def _fails(stats: LiveStats, against: LiveStats, rules: Rules) -> Reason | None:
         return None
     text = f"{stats.errors:.1%} of its {stats.sessions} sessions failed, against {usual:.1%}"
     return Reason(code="errors", text=text)
+
+
+def _keeps_silent(stats: LiveStats, against: LiveStats, rules: Rules) -> Reason | None:
+    """A model that answers nobody has no gap that could be too long. Many callers leave before they have said anything,
+    whoever answers: so both shares are taken as far in its favour as they may be, to 99 %.
+    """
+    if stats.silent is None or against.silent is None or min(stats.sessions, against.sessions) < rules.least_sessions:
+        return None
+    usual = 1 - lower_bound(1 - against.silent, against.sessions)
+    if lower_bound(stats.silent, stats.sessions) <= usual + rules.worse_silence:
+        return None
+    text = f"it answered nothing in {stats.silent:.1%} of its {stats.sessions} sessions, against {against.silent:.1%}"
+    return Reason(code="silent", text=text)
 
 
 def lower_bound(share: float, count: int) -> float:

@@ -118,3 +118,10 @@ def settled(**models: Model) -> Site:
     site = Site(models=models)
     site.rollout = replace(Rollout(), incumbent=key(list(models)[-1]), listed=True)
     return site
+
+
+def challenged(stage: Stage) -> Site:
+    """A site on which a better model, `new`, has come as far as this stage; `old` is the incumbent."""
+    site = settled(new=Model(0.5), old=Model(0.3))
+    site.until(stage)
+    return site

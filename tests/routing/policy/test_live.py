@@ -50,6 +50,25 @@ def test_late_frames_and_failures_are_shares_of_what_was_seen_lately() -> None:
     assert timings.table(1000.0)["a"] == LiveStats(total_turns=400 // FRAMES_A_TURN)
 
 
+def test_sessions_without_an_answer_are_a_share_of_what_was_seen_lately() -> None:
+    timings = LiveTimings(WINDOW)
+    timings.session("a", failed=False, silent=True, now=0.0)
+    for _ in range(3):
+        timings.session("a", failed=True, now=60.0)
+    assert timings.table(100.0)["a"].silent == 0.25
+    assert timings.table(101.0)["a"].silent == 0.0
+    assert timings.table(1000.0)["a"].silent is None
+
+
+def test_what_is_forgotten_counts_no_more() -> None:
+    timings = LiveTimings(WINDOW)
+    timings.turn("a", 300.0, now=0.0)
+    timings.turn("b", 300.0, now=0.0)
+    timings.forget("a")
+    timings.forget("nobody")
+    assert set(timings.table(0.0)) == {"b"}
+
+
 def test_of_a_model_that_takes_no_turns_the_frames_count() -> None:
     timings = LiveTimings()
     timings.frames("a", 3 * FRAMES_A_TURN, 0, now=0.0)

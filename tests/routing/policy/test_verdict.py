@@ -44,6 +44,28 @@ def test_failures_count_once_they_cannot_be_chance() -> None:
     assert code(LiveStats(sessions=10, errors=0.2), stats(300.0, errors=0.1)) is None
 
 
+def quiet(share: float, sessions: int) -> LiveStats:
+    return LiveStats(sessions=sessions, errors=0.0, silent=share)
+
+
+def test_a_model_that_answers_nobody_does_worse() -> None:
+    assert code(quiet(1.0, 8), quiet(0.2, 50)) == "silent"
+    assert code(quiet(1.0, 7), quiet(0.2, 50)) is None
+    assert code(quiet(1.0, 50), quiet(0.2, 7)) is None
+
+
+def test_callers_who_leave_at_once_are_nobodys_fault() -> None:
+    assert code(quiet(0.4, 20), quiet(0.3, 20)) is None
+    assert code(quiet(1.0, 8), quiet(0.9, 50)) is None
+    assert code(quiet(0.5, 1000), quiet(0.45, 1000)) is None
+    assert code(quiet(0.7, 1000), quiet(0.45, 1000)) == "silent"
+
+
+def test_of_a_model_beside_which_nothing_was_seen_silence_is_not_judged() -> None:
+    assert code(quiet(1.0, 50), LiveStats()) is None
+    assert code(LiveStats(sessions=50, errors=0.0), quiet(0.0, 50)) is None
+
+
 def test_the_figures_are_told() -> None:
     reason = verdict(stats(500.0), GOOD, RULES)
     assert reason is not None
