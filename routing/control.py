@@ -123,7 +123,7 @@ class Control:
         now = self._now()
         self.leaderboard = await self._source.refresh(now=now)
         self.troubles.note("the leaderboard", self.leaderboard.problem)
-        if self._scored_at is None or now - self._scored_at >= SCORES_SECONDS:
+        if self._scored_at is None or not 0 <= now - self._scored_at < SCORES_SECONDS:
             try:
                 heard = self._heard(self.leaderboard.snapshot)
                 self._scoreboard = await self._scores.scoreboard(now=now, validators=heard)
@@ -139,12 +139,11 @@ class Control:
         router = self._router
         ranking, workers, before = router.ranking(), router.fleet.workers(), router.rollout
         after = step(
-            before, ranking=ranking, workers=workers, live=router.timings(), rules=router.rules, now=self._now()
+            before, ranking=ranking, workers=workers, live=router.trials(), rules=router.rules, now=self._now()
         )
         if after != before:
-            router.rollout = after
-            self.rollbacks += len({bar.key for bar in after.barred} - {bar.key for bar in before.barred})
-            _tell(before, after)
+            self.rollbacks += len(_barred(after) - _barred(before))
+            self._move(after)
         deployments = wanted(
             ranking=ranking,
             rollout=after,
@@ -154,8 +153,8 @@ class Control:
             previous=self._wanted,
         )
         if deployments != self._wanted:
-            self._wanted = deployments
             await router.fleet.want(deployments)
+            self._wanted = deployments
 
     async def share(self) -> None:
         """Keep the rollout where other gateways, and this one after a restart, find it; go by theirs where newer."""
@@ -171,17 +170,26 @@ class Control:
 
     async def _adopt(self) -> bool:
         stored = await self._states.load(STATE)
+        if stored is None:
+            self._revision, self._shared = 0, Rollout()  # nobody has kept it, or it was taken away
         if stored is None or stored[1] == self._revision:
             return False
         value, self._revision = stored
         theirs = read_rollout(value)
         mine = self._router.rollout
         # Turns are counted by each process for itself, from the beginning of a step.
-        counted = self._router.timings().get(theirs.candidate or "", LiveStats()).total_turns
+        counted = self._router.trials().get(theirs.candidate or "", LiveStats()).total_turns
         turns = mine.turns_at if _step_of(theirs) == _step_of(mine) else counted
-        self._router.rollout = self._shared = replace(theirs, turns_at=turns)
-        _tell(mine, self._shared)
+        absent = mine.absent_since if theirs.incumbent == mine.incumbent else None
+        self._shared = replace(theirs, turns_at=turns, absent_since=absent)
+        self._move(self._shared)
         return True
+
+    def _move(self, after: Rollout) -> None:
+        before, self._router.rollout = self._router.rollout, after
+        for key in _barred(before) - _barred(after):
+            self._router.forget(key)  # it was punished for that, and is tried anew
+        _tell(before, after)
 
     async def _save(self, rollout: Rollout) -> None:
         if await self._states.save(STATE, to_json(rollout), revision=self._revision):
@@ -210,8 +218,12 @@ class Control:
 
 
 def _gist(rollout: Rollout) -> Rollout:
-    """What gateways must agree on: not what each has counted, nor what it says of that."""
-    return replace(rollout, turns_at=0, reason=Rollout().reason)
+    """What gateways must agree on: not what each has counted and sees by itself, nor what it says of that."""
+    return replace(rollout, turns_at=0, absent_since=None, reason=Rollout().reason)
+
+
+def _barred(rollout: Rollout) -> set[str]:
+    return {bar.key for bar in rollout.barred}
 
 
 def _step_of(rollout: Rollout) -> tuple[object, ...]:

@@ -94,6 +94,8 @@ class MeasuredSession:
         """The engine went away in mid-conversation."""
         self.failed = False
         """It went away, or could not finish a reply that it should have."""
+        self.answered = False
+        """It has answered a turn of the user's; whoever measures turns says so."""
 
     def send(self, command: EngineCommand) -> None:
         """See `EngineSession.send`."""

@@ -24,7 +24,7 @@ from routing.policy.live import LiveTimings
 from routing.policy.ranking import rank
 from routing.scores.standings import Scoreboard
 from streaming.engine import EngineInfo
-from streaming.errors import EngineBusyError, EngineError, MuseError
+from streaming.errors import EngineBusyError, EngineChangedError, EngineError, MuseError
 from streaming.schema import to_json
 from streaming.timeline import TurnLatency
 
@@ -38,6 +38,10 @@ OPEN_SECONDS = 5.0
 
 RELEASE_SECONDS = 5.0
 """What it may take to release one."""
+
+COMPARED: frozenset[Role] = frozenset(("incumbent", "candidate"))
+"""Roles that chance deals out. What a model does in others is left out of trials: whoever asks for it by name could
+spoil its figures, or mend them."""
 
 _MOST_METADATA = 512
 """Characters of one value of a session's metadata, as OpenAI bounds it."""
@@ -81,7 +85,9 @@ class Router:
     ) -> None:
         self.fleet = fleet
         self.rules = rules
-        self.live = LiveTimings()
+        self._live = LiveTimings()  # of all conversations but those of duels
+        self._trials = LiveTimings()  # of those in the roles that are compared
+        self._blamed: dict[str, Worker] = {}
         self.rollout = Rollout()
         self.decisions: Counter[tuple[str, str]] = Counter()
         """Conversations placed, by role and model."""
@@ -134,7 +140,15 @@ class Router:
 
     def timings(self) -> LiveTable:
         """How each version does in real conversations."""
-        return self.live.table(self._seconds())
+        return self._live.table(self._seconds())
+
+    def trials(self) -> LiveTable:
+        """How each does in those that chance gave to it, heard or not: by these a rollout is decided."""
+        return self._trials.table(self._seconds())
+
+    def forget(self, key: str) -> None:
+        """What this version did in trials counts no more."""
+        self._trials.forget(key)
 
     def models(self) -> tuple[str, ...]:
         """The models that can be asked for by name now, best first."""
@@ -192,7 +206,8 @@ class Router:
         try:
             yield silent
         finally:
-            await self._release(silent)
+            # One that is cut short, because the trial goes on, has had no time to answer.
+            await self._release(silent, cut=not self.tries(worker.key))
 
     def tries(self, key: str) -> bool:
         """Whether this version is still to hear calls unheard."""
@@ -200,7 +215,9 @@ class Router:
 
     def turn(self, placement: Placement, latency: TurnLatency) -> None:
         """A reply of this conversation began, so long after the user had spoken."""
-        self.live.turn(placement.worker.key, latency.total / 1e6, now=self._seconds())
+        placement.engine.answered = True
+        for timings in self._timings(placement.choice):
+            timings.turn(placement.worker.key, latency.total / 1e6, now=self._seconds())
 
     async def _find(self, needs: SessionNeeds, session_id: str, role: Role | None) -> Placement:
         refused: dict[str, EngineError] = {}
@@ -226,32 +243,40 @@ class Router:
         except EngineBusyError:
             self.fleet.changed(worker.id, lost=False)
             raise
+        except EngineChangedError as error:  # another model is there, which says nothing of this one
+            self._on_error(error.code)
+            self.fleet.changed(worker.id, lost=True)
+            raise
         except EngineError as error:
-            self._failed(worker, error.code)
+            self._failed(choice, worker, error.code)
             raise
         except TimeoutError:
-            self._failed(worker, "open_timeout")
+            self._failed(choice, worker, "open_timeout")
             raise EngineBusyError("The engine does not answer; try again.", retry_after=_RETRY_SECONDS) from None
         except Exception:  # one engine's defect is not another's
             _log.exception("a conversation cannot be opened")
-            self._failed(worker, "defect")
+            self._failed(choice, worker, "defect")
             raise EngineError("The engine has failed.") from None
-        key = worker.key
+        self._blamed.pop(worker.id, None)
+        key, timings = worker.key, self._timings(choice)
+
+        def on_frames(count: int, late: int) -> None:
+            for each in timings:
+                each.frames(key, count, late, now=self._seconds())
+
         info = self._pool.info(worker.address)
-        engine = MeasuredSession(
-            session,
-            info,
-            clock=self._clock,
-            on_frames=lambda count, late: self.live.frames(key, count, late, now=self._seconds()),
-        )
+        engine = MeasuredSession(session, info, clock=self._clock, on_frames=on_frames)
         return Placement(choice=choice, worker=worker, engine=engine, info=info)
 
-    def _failed(self, worker: Worker, code: str) -> None:
+    def _failed(self, choice: Choice, worker: Worker, code: str) -> None:
         self._on_error(code)
-        self.live.session(worker.key, failed=True, now=self._seconds())
+        if self._blamed.get(worker.id) is not worker:  # once a look: who comes before the next says nothing new
+            self._blamed[worker.id] = worker
+            for timings in self._timings(choice):
+                timings.session(worker.key, failed=True, now=self._seconds())
         self.fleet.changed(worker.id, lost=True)
 
-    async def _release(self, placement: Placement) -> None:
+    async def _release(self, placement: Placement, *, cut: bool = False) -> None:
         engine = placement.engine
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
@@ -259,8 +284,15 @@ class Router:
         except Exception:
             _log.exception("engine did not release a conversation")
             self._on_error("release")
-        self.live.session(placement.worker.key, failed=engine.failed, now=self._seconds())
+        silent = not (engine.answered or cut)
+        for timings in self._timings(placement.choice):
+            timings.session(placement.worker.key, failed=engine.failed, silent=silent, now=self._seconds())
         self.fleet.changed(placement.worker.id, lost=engine.lost)
+
+    def _timings(self, choice: Choice) -> tuple[LiveTimings, ...]:
+        if choice.role == "duel":  # everybody may see the timings: they would tell who answers
+            return ()
+        return (self._live, self._trials) if choice.role in COMPARED else (self._live,)
 
     def _seconds(self) -> float:
         return self._clock() / 1e9

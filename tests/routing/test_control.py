@@ -307,6 +307,98 @@ async def test_what_another_has_barred_is_no_rollback_of_ones_own() -> None:
     assert world.control.rollbacks == 0
 
 
+async def test_a_state_that_was_taken_away_is_kept_anew() -> None:
+    store = Store()
+    world = await World(FakeEngine(OLD), store=store).begin()
+    store.states.clear()
+    for _ in range(3):
+        await world.step()
+    stored, revision = store.states[STATE]
+    assert (json.loads(stored)["incumbent"], revision) == (OLD, 1)
+
+
+async def test_a_worker_that_one_gateway_cannot_reach_is_no_matter_of_the_others() -> None:
+    store, source = Store(), FakeSource(OLD, NEW)
+    one, two = [World(FakeEngine(OLD), FakeEngine(NEW), source=source, store=store) for _ in range(2)]
+    await one.begin()
+    await two.begin()
+    one.fleet.put("0", "lost")
+    revision = store.states[STATE][1]
+    for _ in range(3):
+        await one.step()
+        await two.step()
+        assert await one.call() == NEW
+        assert await two.call() == OLD
+    assert store.states[STATE][1] == revision
+    assert (one.router.rollout.absent_since, two.router.rollout.absent_since) == (1_000_010.0, None)
+    barred = replace(two.router.rollout, barred=(Bar(key="x", until=9e9, reason=Reason(code="slow", text="slow")),))
+    assert await store.save(STATE, to_json(barred), revision=revision)
+    await one.control.share()
+    assert one.router.rollout.absent_since == 1_000_010.0
+    other = replace(two.router.rollout, incumbent=NEW)
+    assert await store.save(STATE, to_json(other), revision=revision + 1)
+    await one.control.share()
+    assert one.router.rollout.absent_since is None
+
+
+async def test_what_a_version_was_punished_for_does_not_count_again() -> None:
+    world = await World(FakeEngine(OLD), FakeEngine(NEW)).begin()
+    bar = Bar(key=OLD, until=world.time + 20, reason=Reason(code="slow", text="too slow"))
+    world.router.rollout = replace(world.router.rollout, barred=(bar,))
+    world.router._trials.turn(OLD, 9000.0, now=world.time)
+    await world.step()
+    assert world.router.trials()[OLD].turns == 1
+    await world.step(60)
+    assert world.router.rollout.barred == ()
+    assert OLD not in world.router.trials()
+
+
+async def test_what_another_gateway_pardons_is_tried_anew_here_too() -> None:
+    store = Store()
+    world = await World(FakeEngine(OLD), store=store).begin()
+    pardoned = world.router.rollout
+    bar = Bar(key=NEW, until=world.time + 999, reason=Reason(code="slow", text="too slow"))
+    world.router.rollout = replace(pardoned, barred=(bar,))
+    world.router._trials.turn(NEW, 9000.0, now=world.time)
+    assert await store.save(STATE, to_json(pardoned), revision=store.states[STATE][1])
+    await world.control.share()
+    assert NEW not in world.router.trials()
+
+
+async def test_workers_that_could_not_be_asked_for_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(FakeEngine(OLD))
+    await world.router.start()
+    await world.control.look()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.fleet, "want", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await world.control.decide()
+    await world.control.decide()
+    assert [deployment.key for deployment in world.fleet.wanted[-1]] == [OLD]
+
+
+async def test_a_clock_that_is_set_back_does_not_stop_the_scores() -> None:
+    world = await World(FakeEngine(OLD)).begin()
+    world.store.down = True
+    await world.step(-86400.0)
+    assert "the scores" in world.control.troubles.open
+
+
+async def test_calls_that_ask_for_a_model_by_name_move_no_rollout() -> None:
+    world = await World(FakeEngine(OLD), FakeEngine(NEW), source=FakeSource(OLD, NEW)).begin()
+    world.source.keys = (NEW, OLD)
+    for _ in range(30):
+        await world.call(gap_ms=300)
+    await world.until("canary")
+    for gap in (300.0, 9000.0):
+        for _ in range(40):
+            async with world.router.place(SessionNeeds(model=NEW), session_id="sess_spy") as placement:
+                world.router.turn(placement, TurnLatency(total=round(gap * 1e6), parts=()))
+        await world.step()
+        assert world.router.rollout.stage == "canary"
+    assert world.router.timings()[NEW].gap_p95 == 9000.0
+
+
 async def test_a_state_that_cannot_be_read_is_told_and_replaced() -> None:
     store = Store()
     store.states[STATE] = (json.dumps({"stage": "nonesuch"}), 7)

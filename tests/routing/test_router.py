@@ -3,17 +3,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 
 from routing import router as module
 from routing.fleet.contract import WorkerState
 from routing.leaderboard import Entry, Snapshot
-from routing.policy.contract import Reason, Rollout, SessionNeeds
+from routing.policy.contract import Reason, Rollout, Rules, SessionNeeds, Stage
 from routing.router import Router
 from routing.scores.standings import Scoreboard
 from streaming.engine import EngineLost
-from streaming.errors import EngineBusyError, EngineError, PeerError
+from streaming.errors import EngineBusyError, EngineChangedError, EngineError, PeerError
 from streaming.timeline import TurnLatency
 from tests.routing.fakes import FakeEngine, FakeFleet, router_for
 
@@ -241,3 +242,88 @@ async def test_a_shadow_has_a_slot_of_its_own() -> None:
         pytest.fail("no call had a shadow")
     assert router.timings()["new"].gap_p50 == 1000.0
     assert ("candidate", "new") not in router.decisions
+
+
+async def test_only_what_chance_gave_to_a_model_decides_about_it() -> None:
+    engine = FakeEngine("m", duplex=True)
+    router, _ = await started(engine)
+    counted = {}
+    for role in ("incumbent", "requested"):
+        router.rollout = Rollout(incumbent="m")
+        needs = AUTO if role == "incumbent" else SessionNeeds(model="m")
+        async with router.place(needs, session_id="sess_1") as placement:
+            assert placement.choice.role == role
+            router.turn(placement, TurnLatency(total=10**9, parts=()))
+            placement.engine._on_frames(10, 1)
+        every, tried = router.timings()["m"], router.trials()["m"]
+        counted[role] = [(stats.turns, stats.frames, stats.sessions) for stats in (every, tried)]
+    assert counted == {"incumbent": [(1, 10, 1), (1, 10, 1)], "requested": [(2, 20, 2), (1, 10, 1)]}
+    engine.refusal = EngineError("broken")
+    with pytest.raises(EngineError):
+        async with router.place(SessionNeeds(model="m"), session_id="sess_1"):
+            pass
+    assert (router.timings()["m"].sessions, router.trials()["m"].sessions) == (3, 1)
+
+
+async def test_what_a_version_did_can_be_forgotten_where_it_is_tried_anew() -> None:
+    router, _ = await started(FakeEngine("m"))
+    router.rollout = Rollout(incumbent="m")
+    async with router.place(AUTO, session_id="sess_1"):
+        pass
+    router.forget("m")
+    assert router.trials() == {}
+    assert router.timings()["m"].sessions == 1
+
+
+async def test_a_worker_that_is_away_for_a_moment_has_failed_once() -> None:
+    gone = FakeEngine("m")
+    gone.refusal = EngineError("it cannot be reached")
+    router, fleet = await started(gone)
+    failed = []
+    for _ in range(2):
+        for number in range(50):
+            with pytest.raises(EngineError):
+                async with router.place(AUTO, session_id=f"sess_{number}"):
+                    pass
+        failed.append(router.timings()["m"].sessions)
+        fleet.put("0", "ready")  # it has been looked at again
+    assert failed == [1, 2]
+    gone.refusal = None
+    async with router.place(AUTO, session_id="sess_1"):
+        pass
+    gone.refusal = EngineError("it cannot be reached")
+    with pytest.raises(EngineError):
+        async with router.place(AUTO, session_id="sess_1"):
+            pass
+    assert (router.timings()["m"].sessions, router.timings()["m"].errors) == (4, 0.75)
+
+
+async def test_a_worker_that_has_another_model_now_says_nothing_of_the_one_before() -> None:
+    codes: list[str] = []
+    best, other = FakeEngine("best"), FakeEngine("other")
+    router, _ = await started(best, other, on_error=codes.append)
+    best.info = FakeEngine("something else").info
+    async with router.place(AUTO, session_id="sess_1"):
+        pass
+    assert "best" not in router.timings()
+    assert codes == [EngineChangedError("").code]
+
+
+async def test_a_conversation_without_an_answered_turn_was_silent() -> None:
+    router, _ = await started(FakeEngine("m"))
+    for answered in (True, False, False):
+        async with router.place(AUTO, session_id="sess_1") as placement:
+            if answered:
+                router.turn(placement, TurnLatency(total=10**9, parts=()))
+    assert router.timings()["m"].silent == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("stage", "silent"), [("shadow", 1.0), ("canary", 0.0)])
+async def test_a_shadow_that_is_cut_short_was_not_silent(stage: Stage, silent: float) -> None:
+    router = router_for(FakeEngine("best"), FakeEngine("new"), rules=Rules(shadow_share=1.0))
+    await router.start()
+    router.inform(listed("best", "new"), Scoreboard())
+    router.rollout = Rollout(stage="shadow", incumbent="best", candidate="new")
+    async with router.place(AUTO, session_id="sess_1") as placement, router.shadow(placement, session_id="silent"):
+        router.rollout = replace(router.rollout, stage=stage)
+    assert router.trials()["new"].silent == silent
