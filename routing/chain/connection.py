@@ -22,7 +22,7 @@ def substrate_for(network: str) -> OpenSubstrate:
     Raises ValueError for any other name.
     """
     label, endpoint = bt.settings.resolve_endpoint(network)
-    fallbacks = [url for url in bt.settings.default_fallback_endpoints(label) if url != endpoint]
+    fallbacks = bt.settings.default_fallback_endpoints(label)
     archives = bt.settings.default_archive_endpoints(label)
     return lambda: _Substrate(endpoint, fallback_endpoints=fallbacks, archive_endpoints=archives)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from routing.chain import connection
 from routing.chain.assembly import Selection
 from routing.chain.errors import ChainUnavailableError, WrongSubnetError
 from routing.chain.reader import ChainReader, public_name
@@ -185,6 +186,13 @@ class TestConnections:
         with pytest.raises(WrongSubnetError):
             await reader(chain).read(now=NOW)
         await self.check_nothing_is_left(chain)
+
+    async def test_a_goodbye_that_nobody_answers_is_not_waited_for(
+        self, chain: FakeChain, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(connection, "CLOSE_SECONDS", 0.05)
+        chain.hangs.add("close")
+        assert (await reader(chain, timeout=30.0).read(now=NOW)).entries
 
     async def test_what_was_read_is_good_even_if_the_goodbye_fails(self, chain: FakeChain) -> None:
         chain.failures["close"] = ConnectionError("gone")

@@ -97,6 +97,14 @@ def test_an_opening_that_looks_like_broken_hex_is_text(text: str) -> None:
     assert refusal(only(chain))[0] == "foreign"
 
 
+@pytest.mark.parametrize("cut", [slice(0, -1), slice(0, 0)])
+def test_an_opening_that_is_not_of_its_stated_length_is_no_text(cut: slice) -> None:
+    chain = FakeChain()
+    chain.reveal(ALICE, commitment("omega/moshi-a"))
+    chain.revealed[ALICE] = [(text[cut], block) for text, block in chain.revealed[ALICE]]
+    assert refusal(only(chain)) == ("malformed", "was opened, and is not text")
+
+
 @pytest.mark.parametrize(
     ("fields", "code"),
     [

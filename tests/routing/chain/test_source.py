@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -327,3 +328,8 @@ class TestDisk:
         kept = snapshot_file.read(cache)
         assert Origin(network="local", netuid=21, competition=None).matches(kept)
         assert not Origin(network="finney", netuid=21, competition=None).matches(kept)
+
+    async def test_one_that_a_person_wrote_is_not_the_chains(self, chain: FakeChain, cache: Path) -> None:
+        kept = (await source(chain, cache).refresh(now=T0)).snapshot
+        assert kept is not None
+        assert not Origin(network="local", netuid=21, competition=None).matches(replace(kept, source="file"))
