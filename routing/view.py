@@ -91,6 +91,7 @@ def view_frame(facts: Facts) -> BoardView:
 def view_models(facts: Facts) -> Iterator[ModelView]:
     """The models, best first, each made when it is asked for."""
     snapshot, workers = facts.state.snapshot, _by_key(facts.workers)
+    facts = replace(facts, rollout=_in_effect(facts.rollout, workers))
     shown = [one for one in facts.ranking if _is_shown(one)]
     given = badges(
         shown,
@@ -118,6 +119,7 @@ def view_served(
 ) -> tuple[ServedView, ...]:
     """The versions that can be asked for now, those that serve first, then by rank."""
     found, by_key = [], _by_key(workers)
+    rollout = _in_effect(rollout, by_key)
     for ranked in ranking:
         own = by_key.get(ranked.key, ())
         status, _ = status_of(ranked.key, rollout=rollout, workers=own, serving=serving)
@@ -174,6 +176,12 @@ def status_of(key: str, *, rollout: Rollout, workers: Iterable[Worker], serving:
     elif "draining" in states:
         found = "waiting", "its last conversations are finished"
     return found
+
+
+def _in_effect(rollout: Rollout, workers: Mapping[str, Sequence[Worker]]) -> Rollout:
+    """As sessions see it: while the incumbent is away, who answers in its place serves."""
+    away = not any(worker.state in RUNNING for worker in workers.get(rollout.incumbent or "", ()))
+    return replace(rollout, incumbent=None) if away else rollout
 
 
 def _is_shown(ranked: Ranked) -> bool:

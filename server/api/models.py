@@ -21,8 +21,10 @@ def models_router(router: Router, access: AccessPolicy) -> APIRouter:
     @routes.get("")
     async def list_models(request: Request) -> JSONResponse:
         access.check_key(request.headers)
-        best = {model.id: model for model in reversed(_served(router))}
-        listed = [_entry(model) for model in reversed(best.values())]
+        best: dict[str, ServedView] = {}
+        for model in _served(router):
+            best.setdefault(model.id, model)
+        listed = [_entry(model) for model in best.values()]
         return JSONResponse({"object": "list", "data": [_basic(AUTO, "muse"), *listed]})
 
     @routes.get("/{name:path}")

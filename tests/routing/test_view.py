@@ -265,6 +265,27 @@ def test_models_that_can_be_asked_for_are_listed_the_serving_one_first() -> None
     assert (served[0].hotkey, served[0].voices) == ("5Hotkey2", ("a",))
 
 
+def test_who_answers_while_the_incumbent_is_away_is_shown_as_serving() -> None:
+    found = facts(worker(BEST, "lost"), worker(NEW))
+    served = view_served(ranking=found.ranking, workers=found.workers, rollout=found.rollout, serving=found.serving)
+    assert [(one.version, one.status) for one in served] == [(NEW, "serving")]
+    board = view(found)
+    best, new = board.models[:2]
+    assert (best.status, best.share) == ("failed", 0.0)
+    assert (new.status, new.status_reason, new.share) == (
+        "serving",
+        "it is the best of those that can take the session now",
+        1.0,
+    )
+    assert board.rollout.incumbent == BEST
+
+
+def test_an_incumbent_that_is_full_serves_all_the_same() -> None:
+    full = replace(worker(BEST), slots=1, free=0)
+    board = view(facts(full, worker(NEW)))
+    assert [model.status for model in board.models[:2]] == ["serving", "ready"]
+
+
 def test_a_decision_is_shown_with_who_was_passed_over() -> None:
     serving = facts(worker(NEW)).serving
     assert serving is not None

@@ -3,7 +3,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from routing.policy.contract import Rollout
 from server.auth import AccessPolicy
+from tests.routing.fakes import FakeEngine as RoutedEngine
+from tests.routing.fakes import router_for
 from tests.server.conftest import Serve
 from tests.server.fakes import fake_gateway
 
@@ -31,6 +34,18 @@ async def test_models(serve: Serve) -> None:
         response = await http.get("/v1/models/none/such")
         assert response.status_code == 404
         assert response.json()["error"]["code"] == "model_not_found"
+
+
+async def test_of_a_models_versions_the_one_that_serves_is_listed_and_first(serve: Serve) -> None:
+    router = router_for(*(RoutedEngine(key) for key in ("acme/m@1", "acme/other@1", "acme/m@2")))
+    router.rollout = Rollout(incumbent="acme/m@2")
+    async with serve(fake_gateway(router=router)) as server, httpx.AsyncClient(base_url=server.http) as http:
+        data = (await http.get("/v1/models")).json()["data"]
+        assert [model["id"] for model in data] == ["auto", "acme/m", "acme/other"]
+        assert data[1]["muse"]["version"] == "acme/m@2"
+        for name, version in {"acme/m": "acme/m@2", "acme%2Fm": "acme/m@2", "acme/m@1": "acme/m@1"}.items():
+            assert (await http.get(f"/v1/models/{name}")).json()["muse"]["version"] == version
+        assert (await http.get("/v1/models/auto")).json() == data[0]
 
 
 async def test_the_key_is_needed_for_models_and_metrics_but_not_for_health(serve: Serve) -> None:
