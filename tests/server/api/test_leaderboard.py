@@ -169,6 +169,7 @@ async def test_history_is_of_a_model_or_of_one_version(tmp_path: Path) -> None:
     async with served(tmp_path) as site:
         await site.routing.scores.add(scores(0.61), validator="5Validator", now=time.time() - 40 * 86400)
         await site.routing.scores.add(scores(0.62), validator="5Validator", now=time.time())
+        await site.routing.scores.scoreboard(now=time.time())  # whose scores count, it shows
         history = await site.get("/v1/leaderboard/history", model="acme/best")
         assert (history["object"], history["version"], history["metric"]) == ("history", BEST, "total")
         assert [(point["value"], point["validator"], point["block"]) for point in history["points"]] == [
