@@ -21,6 +21,7 @@ class VoteRow(Base):
         CheckConstraint("winner IN ('A', 'B', 'tie', 'neither')", name="winner"),
         CheckConstraint("version_a <> version_b", name="versions"),
         Index(None, "day", "version_a", "version_b"),
+        Index(None, "version_a", "version_b", "winner"),
         {"sqlite_with_rowid": False},
     )
 

@@ -21,6 +21,7 @@ class FeedbackRow(Base):
     __table_args__ = (
         CheckConstraint("rating BETWEEN 1 AND 5", name="rating"),
         Index(None, "day", "version"),
+        Index(None, "version", "rating"),
         {"sqlite_with_rowid": False},
     )
 

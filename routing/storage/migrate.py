@@ -7,15 +7,11 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, text
 
 from routing.storage.address import Address
 from streaming.errors import EngineError
-
-if TYPE_CHECKING:
-    pass
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 

@@ -73,6 +73,7 @@ def test_series_side_by_side_have_nothing_to_do_with_each_other(all_values: list
 def test_what_is_forgotten_begins_anew() -> None:
     found = averages([(0.0, 0.1), (1.0, 0.9)], [(0.0, 0.1), (1.0, 0.9)])
     found.forget(np.array([True, False]))
+    assert found.at.tolist() == [-math.inf, 1.0]
     found.add(np.array(2.0), np.array([0.3, math.nan]))
     assert found.samples.tolist() == [1, 2]
     assert found.result((0,), TOTAL) == averaged([(2.0, 0.3)])
