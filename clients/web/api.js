@@ -3,6 +3,8 @@
 import { Problem, problems } from "./problems.js";
 
 const KEY_STORED_AS = "muse.key";
+/** A server that has not answered by then is as good as gone. */
+const LONGEST_MS = 20_000;
 
 /** @param {string} key kept until the tab is closed */
 export function rememberKey(key) {
@@ -29,12 +31,12 @@ export class Refusal extends Error {
  * @param {string} path
  * @param {{signal?: AbortSignal}} [options]
  * @returns {Promise<any>} the answer's JSON
- * @throws {Problem} when there is no answer, none in time for others, or a key is needed
+ * @throws {Problem} when there is no answer, none in time, none in time for others, or a key is needed
  * @throws {Refusal} for any other refusal
  * @throws {DOMException} AbortError, when `signal` says so
  */
 export function getJson(path, { signal } = {}) {
-  return ask(path, { signal });
+  return ask(path, { signal, cache: "no-cache" });
 }
 
 /**
@@ -60,7 +62,7 @@ export function fetchWithKey(path, options = {}) {
  * @returns {Problem | null} when any page says the same of it
  */
 export function commonProblem({ status, headers }) {
-  if (status === 401 || status === 403) {
+  if (status === 401) {
     return problems.key();
   }
   return status === 429 || status === 503 ? problems.busy(Number(headers.get("Retry-After")) || null) : null;
@@ -68,15 +70,19 @@ export function commonProblem({ status, headers }) {
 
 /** @param {string} path @param {RequestInit} options */
 async function ask(path, options) {
-  const response = await fetchWithKey(path, options).catch((error) => {
-    throw error.name === "AbortError" ? error : problems.unreachable();
-  });
-  const answer = await response.json().catch(() => null);
+  const signals = [AbortSignal.timeout(LONGEST_MS), options.signal].filter((signal) => signal !== undefined);
+  const response = await fetchWithKey(path, { ...options, signal: AbortSignal.any(signals) }).catch(fail);
+  const answer = await response.json().catch((error) => (error instanceof SyntaxError ? null : fail(error)));
   if (response.ok && answer !== null) {
     return answer;
   }
   const { code = "", message = "" } = answer?.error ?? {};
   throw commonProblem(response) ?? new Refusal(response.status, code ?? "", message || problems.unknown().message);
+}
+
+/** @param {Error} error of the network @returns {never} */
+function fail(error) {
+  throw error.name === "AbortError" ? error : problems.unreachable();
 }
 
 /** @param {unknown} error @returns {Problem} in plain words, whatever it is */
