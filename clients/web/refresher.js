@@ -1,6 +1,6 @@
 /**
  * Keeps something fresh, politely: while the page is hidden it asks for nothing, one request runs at a time, and after
- * failures it waits longer and longer.
+ * failures it waits longer and longer. What `onValue` throws at is a failure too.
  */
 
 const LONGEST_MS = 120_000;
@@ -72,14 +72,8 @@ export class Refresher {
     const request = new AbortController();
     this.#request = request;
     const settle = await this.#options.load(request.signal).then(
-      (value) => () => {
-        this.#failures = 0;
-        this.#options.onValue(value);
-      },
-      (error) => () => {
-        this.#failures += 1;
-        this.#options.onError(error, this.#interval);
-      },
+      (value) => () => this.#take(value),
+      (error) => () => this.#fail(error),
     );
     if (this.#request === request) {
       this.#request = null;
@@ -87,5 +81,22 @@ export class Refresher {
       settle();
       this.#schedule();
     }
+  }
+
+  /** @param {T} value */
+  #take(value) {
+    try {
+      this.#options.onValue(value);
+      this.#failures = 0;
+    } catch (error) {
+      globalThis.reportError?.(error);
+      this.#fail(error);
+    }
+  }
+
+  /** @param {unknown} error */
+  #fail(error) {
+    this.#failures += 1;
+    this.#options.onError(error, this.#interval);
   }
 }

@@ -126,3 +126,34 @@ test("stopped, it gives up what is under way and tells nothing of it", async () 
   assert.ok(seen.signals[0].aborted);
   assert.deepEqual([seen.asked, seen.values.length], [1, 0]);
 });
+
+test("a value that cannot be shown is a failure, and the next one is asked for", async () => {
+  const reported = mock.fn();
+  globalThis.reportError = reported;
+  let broken = true;
+  const page = new Page();
+  mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const seen = { shown: 0, retries: [] };
+  const refresher = new Refresher({
+    load: async () => "board",
+    every: 1000,
+    onValue: () => {
+      if (broken) {
+        throw new TypeError("null has no models");
+      }
+      seen.shown += 1;
+    },
+    onError: (error, retry) => seen.retries.push([error.message, retry]),
+    page,
+  });
+  refresher.start();
+  mock.timers.tick(0);
+  await settle();
+  assert.deepEqual(seen.retries, [["null has no models", 2000]]);
+  assert.equal(reported.mock.callCount(), 1, "it is a defect, and not hidden");
+  broken = false;
+  mock.timers.tick(2000);
+  await settle();
+  assert.equal(seen.shown, 1);
+  delete globalThis.reportError;
+});
