@@ -6,16 +6,19 @@ const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
+/** From here on digits tell nothing. */
+const HUGE = 1e9;
+
 const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 /** @param {number | null | undefined} value @param {number} [digits] @returns {string} */
 export function decimal(value, digits = 3) {
-  return isNumber(value) ? value.toFixed(digits).replace("-", "−") : NOTHING;
+  return isNumber(value) ? withMinus(isHuge(value) ? value.toExponential(1) : value.toFixed(digits)) : NOTHING;
 }
 
 /** @param {number | null | undefined} value @returns {string} a whole number, its thousands apart */
 export function whole(value) {
-  return isNumber(value) ? grouped.format(value).replace("-", "−") : NOTHING;
+  return isNumber(value) ? withMinus(isHuge(value) ? value.toExponential(1) : grouped.format(value)) : NOTHING;
 }
 
 /** @param {number | null | undefined} share 0 to 1 @returns {string} with as many digits as it takes to be no 0 */
@@ -24,8 +27,11 @@ export function percent(share) {
     return NOTHING;
   }
   const value = 100 * share;
+  if (value > 0 && value < 0.01) {
+    return "< 0.01 %";
+  }
   const digits = value === 0 || value >= 10 || Number.isInteger(value) ? 0 : value >= 1 ? 1 : 2;
-  return `${value.toFixed(digits)} %`;
+  return `${decimal(value, digits)} %`;
 }
 
 /** @param {number | null | undefined} value @param {string} unit @returns {string} a metric's value without its unit */
@@ -48,7 +54,7 @@ export function duration(seconds) {
   if (Math.round(passed / MINUTE) < HOUR / MINUTE) {
     return `${Math.round(passed / MINUTE)} min`;
   }
-  return passed < 2 * DAY ? `${Math.round(passed / HOUR)} h` : `${Math.round(passed / DAY)} days`;
+  return passed < 2 * DAY ? `${Math.round(passed / HOUR)} h` : `${whole(passed / DAY)} days`;
 }
 
 /** @param {number | null | undefined} at Unix seconds @param {number} now Unix seconds @returns {string} */
@@ -65,6 +71,16 @@ export function shortAddress(address) {
 export function nameOf(version) {
   const [model, commit = ""] = version.split("@");
   return { model, commit: commit.slice(0, 7) };
+}
+
+/** @param {number} value */
+function isHuge(value) {
+  return Math.abs(value) >= HUGE;
+}
+
+/** @param {string} number @returns {string} with a minus for its hyphens */
+function withMinus(number) {
+  return number.replaceAll("-", "−").replace("e+", "e");
 }
 
 /** @param {unknown} value @returns {value is number} */

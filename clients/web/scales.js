@@ -23,11 +23,12 @@ export function domainOf(values, { pad = 0.08, zero = false } = {}) {
 /**
  * @param {Domain} domain
  * @param {[number, number]} range in px
- * @returns {(value: number) => number} px, within the range, to a tenth
+ * @returns {(value: number) => number} px, within the range, to a tenth; the middle where that is no place
  */
 export function scale([low, high], [from, to]) {
   return (value) => {
-    const share = Math.min(1, Math.max(0, (value - low) / (high - low)));
+    const place = (value - low) / (high - low);
+    const share = Number.isNaN(place) ? 0.5 : Math.min(1, Math.max(0, place));
     return Math.round(10 * (from + share * (to - from))) / 10;
   };
 }

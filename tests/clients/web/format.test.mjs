@@ -21,6 +21,18 @@ test("a small share is not shown as none", () => {
     "41 %",
     "100 %",
   ]);
+  assert.equal(percent(1e-9), "< 0.01 %");
+  assert.equal(percent(-0.25), "−25 %");
+});
+
+test("absurd numbers stay short", () => {
+  for (const format of [decimal, whole, percent, duration, (value) => measure(value, "ms"), (value) => ago(value, 0)]) {
+    for (const value of [1e300, -1e300, 1e15, -123456789012]) {
+      assert.ok(format(value).length <= 20, format(value));
+    }
+  }
+  assert.equal(whole(-1.5e12), "−1.5e12");
+  assert.equal(whole(123_456_789), "123,456,789");
 });
 
 test("metrics have the digits that tell something", () => {

@@ -46,3 +46,17 @@ test("a stretch keeps its middle when it has to grow", () => {
   assert.deepEqual(stretch(10, 30, 5), { start: 10, length: 20 });
   assert.deepEqual(stretch(10, 11, 5), { start: 8, length: 5 });
 });
+
+test("whatever the numbers, a place is a place", () => {
+  for (const [low, high, value] of [
+    [5, 5, 5],
+    [5, 5, 9],
+    [-1e308, 1e308, 1e308],
+    [-Infinity, Infinity, 0],
+    [0, 1, NaN],
+    [0, 1, null],
+  ]) {
+    const place = scale([low, high], [10, 20])(value);
+    assert.ok(place >= 10 && place <= 20, `${value} in ${low} to ${high}: ${place}`);
+  }
+});
