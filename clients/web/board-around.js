@@ -52,7 +52,7 @@ export function rolloutParts(rollout, now) {
     make(
       "p",
       { class: "rollout-why" },
-      [reason?.text, since > 0 && `Since ${duration(now - since)}.`].filter(Boolean).map(sentence).join(" "),
+      [reason?.text, since > 0 && `Began ${ago(since, now)}.`].filter(Boolean).map(sentence).join(" "),
     ),
     ...(incumbent ? [traffic(incumbent, candidate, taken)] : []),
     ...(candidate ? [steps(stage)] : []),
@@ -138,7 +138,7 @@ export function validatorTable({ validators, block }, now) {
 /** @param {import("./board.js").Board["excluded"]} excluded @returns {HTMLElement} a table */
 export function excludedTable(excluded) {
   const rows = excluded.map(({ uid, hotkey, model, code, reason }) => [
-    model ?? "–",
+    model === null ? "–" : make("span", { title: model }, short(model)),
     uid ?? "–",
     make("span", { title: hotkey }, shortAddress(hotkey)),
     make("span", { class: "chip chip-code" }, code.replaceAll("_", " ")),

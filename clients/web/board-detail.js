@@ -1,6 +1,7 @@
 /** What opens below a model: its metrics one by one, one of them over time, and all that is known of it. */
 
 import { getJson, problemOf } from "./api.js";
+import { serverTime } from "./board.js";
 import { badge, STATUSES } from "./board-table.js";
 import { make } from "./dom.js";
 import { ago, decimal, duration, isNumber, measure, NOTHING, percent, whole } from "./format.js";
@@ -106,7 +107,7 @@ export class ModelDetail {
       whole(standing.samples),
       whole(standing.validators),
       percent(standing.agreement),
-      ago(standing.updated_at, Date.now() / 1000),
+      ago(standing.updated_at, serverTime(this.#board)),
     ];
     return make("tr", {}, make("th", { scope: "row" }, button), ...cells.map((text) => make("td", {}, text)));
   }

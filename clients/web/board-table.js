@@ -108,11 +108,13 @@ class Row {
   #button;
   #line;
   #below;
+  /** What the line shows, as text: most refreshes change few lines, and drawing all of many takes long. */
+  #drawn = "";
 
   /** @param {string} version @param {(model: import("./board.js").Model, box: HTMLElement) => Detail} onOpen */
   constructor(version, onOpen) {
     this.#onOpen = onOpen;
-    const id = `detail-${version.replace(/[^\w-]/g, "-")}`;
+    const id = `detail-${encodeURIComponent(version)}`;
     const attributes = { type: "button", class: "opener", "aria-expanded": "false", "aria-controls": id };
     this.#button = make("button", attributes, chevron(), this.#name);
     this.#button.addEventListener("click", () => this.#toggle());
@@ -135,6 +137,16 @@ class Row {
   show(model, columns, places, board) {
     this.#model = model;
     this.#board = board;
+    this.#detail?.update(model, board);
+    const marks = columns.map((column) => [column.id, places.get(column).domain, places.get(column).best === model]);
+    const drawn = JSON.stringify([model, marks]);
+    if (drawn !== this.#drawn) {
+      this.#drawn = drawn;
+      this.#draw(model, columns, places);
+    }
+  }
+
+  #draw(model, columns, places) {
     setText(this.#rank, `${model.rank ?? NOTHING}`);
     setText(this.#name, model.id);
     setText(this.#meta, metaOf(model));
@@ -149,7 +161,6 @@ class Row {
     });
     this.#line.append(statusCell(model), ...cells);
     this.#cell.colSpan = FIXED_COLUMNS + columns.length;
-    this.#detail?.update(model, board);
   }
 
   #toggle() {

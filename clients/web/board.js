@@ -188,6 +188,15 @@ export function nextOrder(order, id, columns) {
   return { column: id, descending: columns.find((column) => column.id === id)?.better === "higher" };
 }
 
+/**
+ * @param {Board} board
+ * @param {number} passed seconds since it arrived
+ * @returns {number} Unix seconds by the server's clock, for the one here may be wrong
+ */
+export function serverTime({ taken_at: takenAt, age_seconds: age }, passed = 0) {
+  return isNumber(takenAt) && isNumber(age) ? takenAt + age + passed : Date.now() / 1000;
+}
+
 /** @param {Column} column @param {Model[]} models @returns {Model | null} the one that is best at it, of two or more */
 export function bestAt({ value, better }, models) {
   const known = models.filter((model) => value(model) !== null);

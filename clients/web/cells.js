@@ -22,7 +22,7 @@ export function cell(column, model, { domain, best }) {
   if (value === null) {
     return make("td", { ...attributes, class: `${classes} nothing` }, figure(NOTHING), hidden("not known"));
   }
-  return make("td", attributes, ...DRAW[column.kind](value, column, domain));
+  return make("td", attributes, ...DRAW[column.kind](value, column, domain), best && hidden("best of all"));
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import { getJson, problemOf } from "./api.js";
 import { excludedTable, rolloutParts, sentence, sourceItems, validatorTable } from "./board-around.js";
-import { columnsOf, nextOrder, shownOf, sorted } from "./board.js";
+import { columnsOf, nextOrder, serverTime, shownOf, sorted } from "./board.js";
 import { ModelDetail } from "./board-detail.js";
 import { BoardTable } from "./board-table.js";
 import { closeWhenLeft, keepingFocus, make, setText } from "./dom.js";
@@ -59,7 +59,7 @@ class LeaderboardPage {
       this.#refresher.stop();
     }
     if (this.#board && !problem.needsKey) {
-      const age = duration((Date.now() - this.#arrivedAt) / 1000);
+      const age = duration(this.#passed);
       this.#failing = `${problem.message}. This is from ${age} ago. Trying again in ${duration(retry / 1000)}.`;
       this.#showBanner();
     } else {
@@ -75,7 +75,7 @@ class LeaderboardPage {
 
   #show() {
     const { models, excluded, validators, rollout } = this.#board;
-    const now = Date.now() / 1000;
+    const now = serverTime(this.#board, this.#passed);
     document.body.classList.add("loaded");
     element("loading").hidden = true;
     this.#showSource();
@@ -97,9 +97,13 @@ class LeaderboardPage {
     element("excluded-table").replaceChildren(excludedTable(excluded));
   }
 
+  /** Seconds since the board arrived. */
+  get #passed() {
+    return (Date.now() - this.#arrivedAt) / 1000;
+  }
+
   #showSource() {
-    const passed = (Date.now() - this.#arrivedAt) / 1000;
-    const age = this.#board.age_seconds === null ? null : this.#board.age_seconds + passed;
+    const age = this.#board.age_seconds === null ? null : this.#board.age_seconds + this.#passed;
     element("source").replaceChildren(...sourceItems({ ...this.#board, age_seconds: age }));
   }
 
@@ -121,9 +125,17 @@ class LeaderboardPage {
     element("columns").hidden = columns.length === 0;
     element("sort-field").hidden = models.length < 2;
     keepingFocus(element("column-list"), () => this.#fillColumns(columns, shown));
+    this.#showSort(columns);
+  }
+
+  /** An open list stays open: its options are left alone where they are the same. */
+  #showSort(columns) {
     const options = [{ id: "rank", title: "Rank" }, ...columns].map(({ id, title }) => new Option(title, id));
-    element("sort").replaceChildren(...options);
-    element("sort").value = this.#order.column;
+    const select = element("sort");
+    if (options.map(({ value }) => value).join() !== [...select.options].map(({ value }) => value).join()) {
+      select.replaceChildren(...options);
+    }
+    select.value = this.#order.column;
   }
 
   /** @param {import("./board.js").Column[]} columns @param {import("./board.js").Column[]} shown */

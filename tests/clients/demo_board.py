@@ -64,7 +64,7 @@ def demo_board(now: float) -> Json:
         "problem": None,
         "metrics": list(METRICS),
         "models": [_model(rank, one, now) for rank, one in enumerate(MODELS, start=1)],
-        "excluded": EXCLUDED,
+        "excluded": [dict(one) for one in EXCLUDED],
         "validators": _validators(now),
         "rollout": {
             "stage": "canary",

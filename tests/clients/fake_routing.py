@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from server.api.errors import error_response
 from tests.clients.demo_board import demo_board, demo_history, demo_models, version
@@ -58,6 +59,8 @@ class Asked:
     feedback: list[Json] = field(default_factory=list)
     votes: list[Json] = field(default_factory=list)
     boards: int = 0
+    unchanged: int = 0
+    """Of the boards, those that the page had already."""
     duels: int = 0
     history: list[dict[str, str]] = field(default_factory=list)
 
@@ -87,11 +90,11 @@ def routes(fake: Fake) -> APIRouter:
         return _keyed(fake, request) or found
 
     @router.get("/leaderboard")
-    async def leaderboard(request: Request) -> JSONResponse:
+    async def leaderboard(request: Request) -> Response:
         fake.asked.boards += 1
         if fake.routing.board_status != 200:
             return error_response(fake.routing.board_status, "internal_error", "Something went wrong here.")
-        return _keyed(fake, request) or JSONResponse(fake.routing.board(time.time()))
+        return _keyed(fake, request) or _tagged(fake, request, JSONResponse(fake.routing.board(time.time())))
 
     @router.get("/leaderboard/history")
     async def history(request: Request, model: str, metric: str, days: int) -> JSONResponse:
@@ -125,6 +128,16 @@ def _keyed(fake: Fake, request: Request) -> JSONResponse | None:
     """A refusal for a wrong key."""
     key = request.headers.get("authorization", "").removeprefix("Bearer ") or None
     return error_response(401, "invalid_api_key", "Incorrect API key.") if fake.refuses(key) else None
+
+
+def _tagged(fake: Fake, request: Request, answer: JSONResponse) -> Response:
+    """The answer with its ETag; 304 to who has it."""
+    tag = f'"{hashlib.sha256(bytes(answer.body)).hexdigest()}"'
+    if request.headers.get("if-none-match") == tag:
+        fake.asked.unchanged += 1
+        return Response(status_code=304, headers={"ETag": tag})
+    answer.headers["ETag"] = tag
+    return answer
 
 
 def _answer(outcome: tuple[int, str], body: dict[str, Any]) -> JSONResponse:

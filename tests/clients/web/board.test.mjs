@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { bestAt, columnsOf, domainOfColumn, nextOrder, shownOf, sorted } from "../../../clients/web/board.js";
+import { bestAt, columnsOf, domainOfColumn, nextOrder, serverTime, shownOf, sorted } from "../../../clients/web/board.js";
 
 const METRICS = ["mimi", "total", "wer", "pesq", "spoof", "utmos"].map((id) => ({
   id,
@@ -90,4 +90,11 @@ test("a column's scale holds every interval in it", () => {
     ({ id }) => id === "gap",
   );
   assert.equal(domainOfColumn(gap, [model("a", 1, { live: { gap_p50_ms: 300, gap_p95_ms: null } })])[0], 0);
+});
+
+test("time is the server's, wherever this clock stands", () => {
+  assert.equal(serverTime({ taken_at: 1000, age_seconds: 40 }, 2), 1042);
+  for (const unknown of [{ taken_at: null, age_seconds: 40 }, { taken_at: 1000, age_seconds: null }]) {
+    assert.ok(Math.abs(serverTime(unknown) - Date.now() / 1000) < 5);
+  }
 });
