@@ -80,6 +80,7 @@ class App {
     element("stop-reply").addEventListener("click", () => this.#call?.stopReply());
     element("composer").addEventListener("submit", (event) => this.#onSubmit(event));
     document.addEventListener("keydown", (event) => this.#onKeyDown(event));
+    addEventListener("pagehide", () => this.#call && this.#stop());
     setInterval(() => this.#showAudioFacts(), FACTS_MS);
     this.#devices.refresh();
     this.#showState();
@@ -198,7 +199,7 @@ class App {
     }
     const typing = event.target instanceof HTMLElement && event.target.matches("input, select, textarea");
     const plain = !event.ctrlKey && !event.metaKey && !event.altKey && !event.repeat;
-    if (event.key.toLowerCase() === "m" && plain && !typing) {
+    if (plain && !typing && event.key?.toLowerCase() === "m") {
       this.#toggleMute();
     }
   }

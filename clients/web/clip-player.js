@@ -7,6 +7,8 @@ export class ClipPlayer {
   #context = null;
   /** @type {{source: AudioBufferSourceNode, end: (finished: boolean) => void} | null} */
   #playing = null;
+  /** Counts what was asked of it, so that a clip that is not the newest does not begin. */
+  #turn = 0;
 
   /** Call it while handling a click, or the browser will not let it sound. */
   async unlock() {
@@ -21,7 +23,11 @@ export class ClipPlayer {
    */
   async play(samples, onProgress) {
     this.stop();
+    const turn = this.#turn;
     await this.unlock();
+    if (turn !== this.#turn) {
+      return false;
+    }
     const buffer = new AudioBuffer({ length: Math.max(1, samples.length), sampleRate: WIRE_RATE });
     buffer.copyToChannel(samples, 0);
     const source = new AudioBufferSourceNode(this.#context, { buffer });
@@ -47,6 +53,7 @@ export class ClipPlayer {
   }
 
   stop() {
+    this.#turn += 1;
     if (this.#playing) {
       const { source, end } = this.#playing;
       this.#playing = null;

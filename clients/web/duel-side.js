@@ -12,11 +12,18 @@ import { CHUNK_MS, chunkAt, chunkCount } from "./recording.js";
 
 /** After an answer's end: how long another utterance may take to begin. */
 const SETTLE_MS = 1200;
+/** For the server to say that the session is as it was asked for. */
+const BEGIN_MS = 15_000;
 const FIRST_SOUND_MS = 20_000;
 const LONGEST_MS = 45_000;
 const WATCH_MS = 100;
 
-const silent = () => new Problem("It did not answer", "It heard the question, and said nothing for 20 seconds.");
+const PROBLEMS = {
+  silent: () => new Problem("It did not answer", "It heard the question, and said nothing for 20 seconds."),
+  failed: () => new Problem("It could not answer", "It tried, and failed."),
+  slow: () => new Problem("Your network is too slow for a duel", "Not all of your question could be sent in time."),
+  stuck: () => new Problem("It did not answer", "The call did not come about."),
+};
 
 export class DuelSide {
   #model;
@@ -31,6 +38,8 @@ export class DuelSide {
   /** On performance's clock, ms. */
   #startedAt = NaN;
   #overAt = Infinity;
+  #watchedAt = -Infinity;
+  #begunBy = 0;
   /** @type {Set<string>} responses that have begun and are not done */
   #open = new Set();
   /** @type {{resolve: (answer: Answer) => void, reject: (problem: Error) => void}} */
@@ -62,6 +71,7 @@ export class DuelSide {
       if (this.#closed) {
         this.#finish(new Problem("The duel was given up", "Ask again."));
       }
+      this.#begunBy = setTimeout(() => this.#finish(PROBLEMS.stuck()), BEGIN_MS);
       return await answered;
     } finally {
       this.close();
@@ -71,6 +81,7 @@ export class DuelSide {
   close() {
     this.#closed = true;
     clearInterval(this.#timer);
+    clearTimeout(this.#begunBy);
     this.#connection?.close();
     this.#connection = null;
   }
@@ -96,6 +107,7 @@ export class DuelSide {
 
   #begin() {
     if (!this.#closed && Number.isNaN(this.#startedAt)) {
+      clearTimeout(this.#begunBy);
       this.#startedAt = performance.now();
       this.#timer = setInterval(() => this.#tick(), CHUNK_MS);
     }
@@ -108,7 +120,8 @@ export class DuelSide {
       this.#connection?.sendAudio(chunkAt(this.#question, this.#sent));
     }
     this.#onProgress(Math.min(1, this.#sent / chunkCount(this.#question)));
-    if (this.#sent % (WATCH_MS / CHUNK_MS) === 0) {
+    if (performance.now() - this.#watchedAt >= WATCH_MS) {
+      this.#watchedAt = performance.now();
       this.#watch();
     }
   }
@@ -120,15 +133,22 @@ export class DuelSide {
       this.#answer.cut(id, this.#now / 1000);
     }
     this.#overAt = this.#now + SETTLE_MS;
+    if (status === "failed" && !this.#answer.sounds) {
+      this.#finish(PROBLEMS.failed());
+    }
   }
 
   #watch() {
     const now = this.#now;
+    if (this.#connection?.dropped) {
+      this.#finish(PROBLEMS.slow());
+      return;
+    }
     const over = this.#open.size === 0 && now > this.#overAt && this.#answer.sounds;
     if (over || now > LONGEST_MS) {
-      this.#finish(this.#answer.sounds ? null : silent());
+      this.#finish(this.#answer.sounds ? null : PROBLEMS.silent());
     } else if (now > FIRST_SOUND_MS && !this.#answer.sounds) {
-      this.#finish(silent());
+      this.#finish(PROBLEMS.silent());
     }
   }
 

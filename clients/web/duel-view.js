@@ -9,7 +9,9 @@ import { domainOf, scale } from "./scales.js";
 const BAR_PX = 3;
 const STEP_PX = 5;
 const HEIGHT = 60;
-const LOUD = 0.22;
+const LEVELS_PER_SECOND = 20;
+
+/** @typedef {{seconds: number, loudest: number}} Scales  of the pictures of both sides */
 
 export class SideView {
   #label;
@@ -17,7 +19,7 @@ export class SideView {
   #name = make("p", { class: "side-name" });
   #picture = make("div", { class: "side-picture" });
   #play;
-  /** @type {{samples: Float32Array, wait: number, seconds: number} | null} */
+  /** @type {{samples: Float32Array, wait: number, scales: Scales} | null} */
   #clip = null;
   element;
 
@@ -73,13 +75,17 @@ export class SideView {
 
   /**
    * @param {{samples: Float32Array, wait: number}} answer
-   * @param {number} seconds that the picture is long, for both sides
+   * @param {Scales} scales
    */
-  ready({ samples, wait }, seconds) {
-    this.#clip = { samples, wait, seconds };
+  ready({ samples, wait }, scales) {
+    this.#clip = { samples, wait, scales };
     this.#play.disabled = false;
-    this.show("ready", `answered after ${wait.toFixed(1)}\u00a0s`);
+    this.show("ready", this.#waited);
     this.#draw();
+  }
+
+  get #waited() {
+    return `answered after ${this.#clip.wait.toFixed(1)}\u00a0s`;
   }
 
   /** @param {boolean} on */
@@ -87,7 +93,7 @@ export class SideView {
     this.element.classList.toggle("playing", on);
     this.#play.replaceChildren(
       icon(on),
-      on ? "Stop" : "Play",
+      make("span", { class: "play-word" }, on ? "Stop" : "Play"),
       make("span", { class: "visually-hidden" }, ` answer ${this.#label}`),
     );
     if (!on) {
@@ -106,7 +112,7 @@ export class SideView {
   reveal({ version }, outcome) {
     const { model, commit } = nameOf(version);
     this.#name.replaceChildren(make("b", {}, model), commit && make("span", { class: "commit" }, commit));
-    this.show("ready", outcome);
+    this.show("ready", [this.#waited, outcome].filter(Boolean).join(" · "));
   }
 
   /** The wait is as long on the picture as it was; both sides' are on one scale. */
@@ -115,19 +121,27 @@ export class SideView {
     if (!this.#clip || width === 0) {
       return;
     }
-    const { samples, wait, seconds } = this.#clip;
+    const { samples, wait, scales } = this.#clip;
+    const { seconds, loudest } = scales;
     const x = scale([0, seconds], [0, width]);
     const shown = x(samples.length / WIRE_RATE);
     const levels = peaks(samples, Math.max(1, Math.floor(shown / STEP_PX)));
     const middle = HEIGHT / 2;
     const bars = levels.map((level, index) => {
-      const size = Math.max(2, Math.min(1, (level / LOUD) ** 0.7) * HEIGHT);
+      const size = Math.max(2, Math.min(1, (level / loudest) ** 0.7) * HEIGHT);
       const place = { x: index * STEP_PX, y: middle - size / 2, width: BAR_PX, height: size, rx: BAR_PX / 2 };
       return svg("rect", { class: (index + 1) * STEP_PX <= x(wait) ? "bar wait" : "bar", ...place });
     });
     const attributes = { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, "aria-hidden": "true" };
     this.#picture.replaceChildren(svg("svg", attributes, ...bars));
   }
+}
+
+/** @param {Float32Array[]} answers @returns {Scales} on which the longest and the loudest fill the picture */
+export function scalesOf(answers) {
+  const seconds = answers.map((samples) => samples.length / WIRE_RATE);
+  const levels = answers.flatMap((samples, index) => peaks(samples, Math.ceil(LEVELS_PER_SECOND * seconds[index])));
+  return { seconds: Math.max(...seconds), loudest: Math.max(...levels) };
 }
 
 /**

@@ -22,7 +22,13 @@ export const STATES = {
 };
 
 /** What the big button does. @type {Partial<Record<Phase, string>>} */
-export const ACTIONS = { recording: "Done", judging: "Ask another", revealed: "Ask another", unjudged: "Ask another" };
+export const ACTIONS = {
+  recording: "Done",
+  answering: "Give up",
+  judging: "Ask another",
+  revealed: "Ask another",
+  unjudged: "Ask another",
+};
 
 /** @type {Record<Phase, string>} */
 export const WORDS = {
@@ -70,7 +76,7 @@ export const OUTCOMES = {
 
 /** @type {Record<string, string>} */
 const REFUSALS = {
-  duel_not_found: "This duel is older than 30 minutes, so the vote did not count.",
+  duel_not_found: "This duel is older than 30 minutes, or the server has restarted: the vote did not count.",
   already_voted: "This duel has been voted on already.",
   not_answered: "The server did not hear both answer, so the vote did not count.",
 };

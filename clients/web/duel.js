@@ -5,7 +5,7 @@ import { ClipPlayer } from "./clip-player.js";
 import { AUTO } from "./connection.js";
 import { make, setText } from "./dom.js";
 import { DuelSide } from "./duel-side.js";
-import { SideView, ratingsChart } from "./duel-view.js";
+import { SideView, ratingsChart, scalesOf } from "./duel-view.js";
 import { LevelMeter } from "./level-meter.js";
 import { WIRE_RATE } from "./pcm.js";
 import { ProblemPanel } from "./problem-panel.js";
@@ -27,8 +27,8 @@ import {
 
 const LONGEST_MS = 20_000;
 const BETWEEN_MS = 500;
-/** Phases in which nothing new can be asked. @type {import("./duel-words.js").Phase[]} */
-const BUSY = ["opening", "answering", "voting"];
+/** Phases in which the big button does nothing. @type {import("./duel-words.js").Phase[]} */
+const BUSY = ["opening", "voting"];
 const LABELS = /** @type {const} */ (["A", "B"]);
 
 /** @param {string} id @returns {any} */
@@ -59,25 +59,24 @@ class DuelPage {
 
   run() {
     element("sides").append(...[...this.#views.values()].map((view) => view.element));
-    element("ask").addEventListener("click", () => this.#onAsk());
-    element("another").addEventListener("click", () => this.#record());
-    element("same").addEventListener("click", () => this.#askAgain());
+    element("ask").addEventListener("click", ({ detail }) => this.#onAsk({ again: detail > 1 }));
+    element("another").addEventListener("click", () => this.#onAgain(() => this.#record()));
+    element("same").addEventListener("click", () => this.#onAgain(() => this.#askAgain()));
     element("vote").addEventListener("click", ({ target }) => this.#vote(target.closest("button")?.dataset.winner));
     document.addEventListener("keydown", (event) => this.#onKeyDown(event));
-    addEventListener("pagehide", () => this.#drop());
+    addEventListener("pagehide", () => this.#leave());
     this.#enter("intro");
     this.#check();
   }
 
   /** Whether a duel can be had at all, before anybody speaks. */
   async #check() {
-    try {
-      const { data } = await getJson("/v1/models");
-      if (data.filter(({ id }) => id !== AUTO).length < 2) {
-        this.#fail(problems.tooFewModels(), { focus: false });
-      }
-    } catch (error) {
-      this.#fail(problemOf(error), { focus: false });
+    const problem = await getJson("/v1/models").then(
+      ({ data }) => (data.filter(({ id }) => id !== AUTO).length < 2 ? problems.tooFewModels() : null),
+      problemOf,
+    );
+    if (problem && this.#phase === "intro") {
+      this.#fail(problem, { focus: false });
     }
   }
 
@@ -86,46 +85,65 @@ class DuelPage {
     this.#check();
   }
 
-  /** A button that is disabled would lose the focus: it only says that it is, and does nothing. */
-  #onAsk() {
+  /**
+   * A button that is disabled would lose the focus: it only says that it is, and does nothing.
+   *
+   * @param {{again: boolean}} press `again`: the second of a double click, which is meant as one
+   */
+  #onAsk({ again }) {
     if (this.#phase === "recording") {
       this.#recorded();
+    } else if (this.#phase === "answering") {
+      if (!again) {
+        this.#leave();
+      }
     } else if (!BUSY.includes(this.#phase)) {
       this.#record();
     }
   }
 
+  /** What was pressed goes away; the big button is next. @param {() => void} ask */
+  #onAgain(ask) {
+    element("ask").focus();
+    ask();
+  }
+
   async #record() {
     this.#drop();
+    const recorder = Recorder.open({ onLost: (problem) => this.#fail(problem) });
+    const opened = await this.#open(recorder);
+    if (!opened) {
+      // It may be open, or open later: nobody is to be heard then.
+      recorder.then(
+        (late) => late.stop(),
+        () => {},
+      );
+      return;
+    }
+    this.#recorder = await recorder;
+    this.#meter.start(this.#recorder.analyser);
+    this.#recordingTimer = setTimeout(() => this.#recorded(), LONGEST_MS);
+    this.#enter("recording");
+  }
+
+  /** A duel, and `others` that it waits for. @param {...Promise<any>} others @returns {Promise<boolean>} */
+  async #open(...others) {
     const round = this.#round;
     this.#enter("opening");
     try {
-      const [recorder] = await Promise.all([
-        Recorder.open({ onLost: (problem) => this.#fail(problem) }),
-        this.#player.unlock(),
-        this.#openDuel(),
-      ]);
-      if (round !== this.#round) {
-        recorder.stop();
-        return;
+      const duel = postJson("/v1/duels", {}).catch((error) => {
+        throw duelProblem(error);
+      });
+      const [opened] = await Promise.all([duel, this.#player.unlock(), ...others]);
+      if (round === this.#round) {
+        this.#duel = opened;
       }
-      this.#recorder = recorder;
-      this.#meter.start(recorder.analyser);
-      this.#recordingTimer = setTimeout(() => this.#recorded(), LONGEST_MS);
-      this.#enter("recording");
     } catch (error) {
       if (round === this.#round) {
         this.#fail(error);
       }
     }
-  }
-
-  async #openDuel() {
-    try {
-      this.#duel = await postJson("/v1/duels", {});
-    } catch (error) {
-      throw duelProblem(error);
-    }
+    return round === this.#round;
   }
 
   #recorded() {
@@ -142,11 +160,8 @@ class DuelPage {
     const question = this.#question;
     this.#drop();
     this.#question = question;
-    try {
-      await Promise.all([this.#player.unlock(), this.#openDuel()]);
+    if (await this.#open()) {
       await this.#ask();
-    } catch (error) {
-      this.#fail(error);
     }
   }
 
@@ -163,8 +178,8 @@ class DuelPage {
       this.#enter("unjudged");
       return;
     }
-    const seconds = Math.max(...[...this.#answers.values()].map(({ samples }) => samples.length)) / WIRE_RATE;
-    this.#answers.forEach((answer, label) => this.#views.get(label).ready(answer, seconds));
+    const scales = scalesOf([...this.#answers.values()].map(({ samples }) => samples));
+    this.#answers.forEach((answer, label) => this.#views.get(label).ready(answer, scales));
     this.#enter("judging");
     await this.#playAll(round);
   }
@@ -241,8 +256,10 @@ class DuelPage {
       }
     } catch (error) {
       if (round === this.#round) {
-        this.#enter(error instanceof Refusal ? "unjudged" : "judging");
+        const final = error instanceof Refusal;
+        this.#enter(final ? "unjudged" : "judging");
         setText(element("note"), noteOf(error));
+        (final ? element("another") : element("vote").querySelector(`[data-winner="${winner}"]`)).focus();
       }
     }
   }
@@ -267,7 +284,7 @@ class DuelPage {
   /** @param {KeyboardEvent} event */
   #onKeyDown({ key, target, ctrlKey, metaKey, altKey, repeat }) {
     const typing = target instanceof HTMLElement && target.matches("input, select, textarea");
-    const button = element("vote").querySelector(`[aria-keyshortcuts="${CSS.escape(key.toUpperCase())}"]`);
+    const button = element("vote").querySelector(`[aria-keyshortcuts="${CSS.escape(`${key}`.toUpperCase())}"]`);
     if (button && !typing && !ctrlKey && !metaKey && !altKey && !repeat) {
       this.#vote(button.dataset.winner);
     }
@@ -287,6 +304,14 @@ class DuelPage {
     const samples = this.#recorder?.stop() ?? new Int16Array(0);
     this.#recorder = null;
     return samples;
+  }
+
+  /** As if nothing had been asked; a page that comes back from the browser's cache can be used again. */
+  #leave() {
+    this.#drop();
+    if (this.#phase !== "failed") {
+      this.#enter("intro");
+    }
   }
 
   /** Nothing of this duel goes on, and nothing that was said is kept. */
@@ -313,6 +338,12 @@ class DuelPage {
     this.#show();
   }
 
+  /** @param {boolean} listening @returns {string} */
+  #hint(listening) {
+    const asksAgain = this.#phase === "opening" && this.#question !== null;
+    return asksAgain ? "" : HINTS[listening ? "listening" : this.#phase];
+  }
+
   #show() {
     const phase = this.#phase;
     const begun = ["answering", "judging", "voting", "revealed", "unjudged"].includes(phase);
@@ -320,10 +351,10 @@ class DuelPage {
     document.body.dataset.phase = phase;
     document.body.dataset.state = STATES[phase];
     setText(element("status"), WORDS[phase]);
-    setText(element("hint"), listening ? HINTS.listening : HINTS[phase]);
+    setText(element("hint"), this.#hint(listening));
     setText(element("ask-label"), ACTIONS[phase] ?? "Ask a question");
     setText(element("arena-title"), HEADINGS[phase] ?? "How it goes");
-    element("ask").classList.toggle("on", phase === "recording");
+    element("ask").classList.toggle("on", phase === "recording" || phase === "answering");
     element("ask").setAttribute("aria-disabled", `${BUSY.includes(phase)}`);
     if (phase !== "failed") {
       this.#problem.hide();

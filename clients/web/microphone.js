@@ -35,7 +35,11 @@ export class Microphone {
       context.close();
       throw microphoneProblem(error);
     });
-    await context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
+    await context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url)).catch(() => {
+      stream.getTracks().forEach((track) => track.stop());
+      context.close();
+      throw problems.unreachable();
+    });
     const processorOptions = { chunkSamples: CHUNK_SECONDS * WIRE_RATE };
     const node = new AudioWorkletNode(context, "capture", {
       numberOfOutputs: 0,
