@@ -50,7 +50,7 @@ class EnginePool:
         self._build = build
         self._clock = clock
         self._members: dict[str, _Member] = {}
-        self._failures: dict[str, int] = {}  # in a row
+        self._failures: dict[str, int] = {}  # since it was last dropped
         self._closed = False
 
     async def start(self, address: str) -> EngineInfo:
@@ -144,7 +144,6 @@ class EnginePool:
             _log.exception("an engine cannot be started")
             problem = EngineError("the engine cannot be started")
         else:
-            self._failures.pop(address, None)
             return None
         await _shut(engine)
         failures = self._failures[address] = self._failures.get(address, 0) + 1
