@@ -79,8 +79,7 @@ class Averaged:
             self._failures.forget(self.there[step, :, 0] & ~failed[step])
             self._failures.add(self.at[step], np.where(failed[step], 0.0, np.nan))
             self.trail[step] = np.where(self._all.samples, self._all.value, np.nan)
-            enough = np.clip(self._all.samples[:, 0], 1, rules.failures)
-            self._failing = self._failures.samples >= enough
+            self._failing = self._failures.samples >= rules.failures
             self.trail[step, self._failing, 0] = 0.0
 
     @property

@@ -78,8 +78,8 @@ def test_the_order_in_which_scorings_come_makes_no_difference(found: list[Scorin
     assert stand_one(shuffled, now=NOW) == stand_one(found, now=NOW)
 
 
-@settings(deadline=None)
-@given(st.lists(st.just([]) | scorings(), max_size=4))
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.just([]) | scorings(), max_size=3))
 def test_versions_together_stand_as_each_by_itself(all_found: list[list[Scoring]]) -> None:
     found = {f"m@{number}": one for number, one in enumerate(all_found)}
     assert stand(found, now=NOW, rules=RULES) == {
@@ -172,6 +172,15 @@ def test_it_is_failing_where_most_validators_say_so(fail: tuple[bool, ...], fail
     assert scores_of(*told).failing is failing
 
 
+@pytest.mark.parametrize("newest", ["a", "b", "c"])
+def test_it_is_told_how_it_failed_last(newest: str) -> None:
+    told = [
+        Scoring(id=number, validator=name, at=NOW + (name == newest), failure=f"as {name} says")
+        for number, name in enumerate("cab")
+    ]
+    assert stand_one(told, now=NOW + 1).scores.failure == f"as {newest} says"
+
+
 def test_scores_that_nobody_renews_lapse() -> None:
     old, new = series("a", [0.6] * 4, end=NOW - 13 * DAY), series("b", [0.8] * 4)
     assert total_of(old, new).average == pytest.approx(0.7)
@@ -191,6 +200,16 @@ def test_the_trend_is_thinned_and_keeps_its_ends() -> None:
     assert len(found.trend) == TREND
     assert found.trend[0] == (NOW - 499 * 2 * HOUR, 0.0)
     assert list(found.trend[-1]) == pytest.approx([NOW, found.average])
+
+
+def test_a_trend_has_the_validators_that_had_measured_something_by_then() -> None:
+    def found(number: int, validator: str, **metrics: float) -> Scoring:
+        return Scoring(id=number, validator=validator, at=NOW + number, metrics={"total": 0.5, **metrics})
+
+    told = [found(0, "a"), found(1, "b", wer=0.8), found(2, "a"), found(3, "b", wer=0.8), found(4, "a", wer=0.4)]
+    wer = stand_one(told, now=NOW + 4).scores.metrics["wer"]
+    assert [at - NOW for at, _ in wer.trend] == [1, 3, 4]
+    assert [value for _, value in wer.trend] == pytest.approx([0.8, 0.8, 0.6])
 
 
 def test_miners_are_judged_by_the_medians_of_what_was_said_last() -> None:
