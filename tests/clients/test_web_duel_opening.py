@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
@@ -122,8 +121,12 @@ def test_a_blocked_microphone_is_explained(page: Page) -> None:
 
 def test_news_that_come_late_end_no_duel_that_has_begun(visit_at: Visit, fake: FakeServer, hearing: Browser) -> None:
     waiting: list[Route] = []
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
     page = visit_at(hearing, f"{fake.url}/healthz").page
-    page.route("**/v1/models", lambda route: waiting.append(route))
+    page.route("**/v1/models", hold)
     page.goto(f"{fake.url}/duel.html")
     begin(page)
     phase(page, "recording")

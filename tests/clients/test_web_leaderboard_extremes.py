@@ -105,9 +105,9 @@ def absurd(now: float) -> Json:
     models[1]["rating"] = {"value": -1e300, "low": -1e308, "high": 1e308, "votes": 10**15}
     models[2]["live"] = dict.fromkeys(models[2]["live"], 1e300) | {"gap_p95_ms": None, "errors": None}
     for standing in models[3]["metrics"].values():
-        standing |= {"average": 1e308, "low": -1e308, "high": 1e308, "trend": [[1, 1e308], [1, -1e308]]}
+        standing.update({"average": 1e308, "low": -1e308, "high": 1e308, "trend": [[1, 1e308], [1, -1e308]]})
     for standing in models[4]["metrics"].values():
-        standing |= dict.fromkeys(("average", "low", "high", "latest", "agreement", "updated_at")) | {"trend": []}
+        standing.update(dict.fromkeys(("average", "low", "high", "latest", "agreement", "updated_at")), trend=[])
     models[5] |= dict.fromkeys(
         ("rank", "uid", "hotkey", "block", "incentive", "emission", "mode", "languages", "live", "rating", "feedback")
     )
@@ -168,7 +168,10 @@ def test_versions_whose_names_look_alike_open_what_is_theirs(visit: Visit, deaf:
     for opener in page.locator(".opener").all():
         opener.click()
     owners = page.locator(".opener").evaluate_all(
-        "all => all.map(one => document.getElementById(one.getAttribute('aria-controls')).previousSibling.contains(one))"
+        """all => all.map((one) => {
+          const opened = document.getElementById(one.getAttribute("aria-controls"));
+          return opened.previousSibling.contains(one);
+        })"""
     )
     assert all(owners)
 
