@@ -5,6 +5,7 @@ models, 5 validators, a scoring each every six hours for sixteen days), in SQLit
 from __future__ import annotations
 
 import asyncio
+import gc
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -47,6 +48,8 @@ async def _measure(database: Database) -> list[tuple[str, float, float]]:
         for validator in range(VALIDATORS):
             now += EVERY / VALIDATORS
             await store.add(_submission(rng, MODELS), validator=f"v{validator}", now=now)
+    gc.collect()
+    gc.freeze()  # as the server does when it has started
     every = _submission(rng, MODELS)
     version = every.scores[0].version
 
