@@ -179,7 +179,7 @@ async def test_one_that_hangs_is_lost_and_then_replaced(world: World) -> None:
     world.launched[0].answers = False
     await asyncio.sleep(2)
     assert (world.only().state, world.only().problem) == ("lost", "it does not answer")
-    await asyncio.sleep(10)
+    await asyncio.sleep(10.5)
     world.launched[0].answers = True  # it was the network
     await asyncio.sleep(10)
     assert (world.only().state, len(world.launched)) == ("ready", 1)
@@ -223,6 +223,17 @@ async def test_one_that_is_let_go_stays_until_the_last_conversation_is_over(worl
     await asyncio.sleep(0.01)
     assert world.only().key == "new"
     assert world.launched[0].stopped == [30.0]
+
+
+@in_world
+async def test_the_connection_to_one_that_has_gone_is_given_up(world: World) -> None:
+    """Another process may have its port next."""
+    await world.fleet.want([OLD])
+    await asyncio.sleep(2)
+    await world.pool.start(world.only().address)
+    world.launched[0].crash(Exit(problem="killed"))
+    await asyncio.sleep(0.1)
+    assert not world.pool.is_started(world.launched[0].address)
 
 
 @in_world
@@ -325,10 +336,10 @@ async def test_one_that_is_wanted_again_is_the_same_and_one_that_is_ending_is_no
 async def test_it_shrinks_where_fewest_talk(world: World) -> None:
     await world.fleet.want([Deployment(key="old", weights="old", workers=3)])
     await asyncio.sleep(2)
-    world.launched[0].talking, world.launched[2].talking = 2, 1
+    world.launched[0].talking, world.launched[1].talking = 1, 2
     await asyncio.sleep(2)
     await world.fleet.want([OLD])
-    assert [worker.state for worker in world.fleet.workers()] == ["ready", "draining", "draining"]
+    assert [worker.state for worker in world.fleet.workers()] == ["draining", "ready", "draining"]
 
 
 @in_world
