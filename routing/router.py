@@ -284,10 +284,11 @@ class Router:
         except Exception:
             _log.exception("engine did not release a conversation")
             self._on_error("release")
-        silent = not (engine.answered or cut)
-        for timings in self._timings(placement.choice):
-            timings.session(placement.worker.key, failed=engine.failed, silent=silent, now=self._seconds())
-        self.fleet.changed(placement.worker.id, lost=engine.lost)
+        finally:
+            silent = not (engine.answered or cut)
+            for timings in self._timings(placement.choice):
+                timings.session(placement.worker.key, failed=engine.failed, silent=silent, now=self._seconds())
+            self.fleet.changed(placement.worker.id, lost=engine.lost)
 
     def _timings(self, choice: Choice) -> tuple[LiveTimings, ...]:
         if choice.role == "duel":  # everybody may see the timings: they would tell who answers

@@ -100,7 +100,7 @@ async def _start(settings: Settings, metrics: Metrics, access: AccessPolicy, hel
         engines=settings.engine,
         engine_key=settings.engine_key.get_secret_value(),
         build=engine_builder(settings),
-        on_error=lambda code: metrics.engine_errors.labels(code).inc(),
+        on_error=metrics.engine_failed,
     )
     opinions = Opinions(routing.database)
     gateway = Gateway(

@@ -279,7 +279,7 @@ class Driver:
             except Exception:
                 # The session's longest wait ends the turn without it.
                 _log.exception("turn detector failed")
-                self._metrics.engine_errors.labels("turn_detector").inc()
+                self._metrics.engine_failed("turn_detector")
             else:
                 self._feed(TurnEndProbability(end=turn.end, probability=probability))
 
@@ -300,11 +300,11 @@ class Driver:
 
     def _count_failure(self, event: EngineEvent) -> None:
         if isinstance(event, ReplyFailed):
-            self._metrics.engine_errors.labels(event.code).inc()
+            self._metrics.engine_failed(event.code)
         elif isinstance(event, TranscriptFailed):
-            self._metrics.engine_errors.labels("transcription").inc()
+            self._metrics.engine_failed("transcription")
         elif isinstance(event, EngineLost):
-            self._metrics.engine_errors.labels("engine_lost").inc()
+            self._metrics.engine_failed("engine_lost")
 
     def _end_if_turn_is_over(self) -> None:
         if self._winding_down and not self._session.busy:

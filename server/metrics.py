@@ -14,12 +14,16 @@ _STOP = (0.005, 0.01, 0.02, 0.04, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0,
 _STALL = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 1.0, 5.0)
 _SESSION = (1, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
+MOST_CODES = 64
+"""Codes of engines' failures that are counted one by one."""
+
 
 class Metrics:
     """Every metric of the server. A test or an embedding application passes its own registry."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry = registry or CollectorRegistry()
+        self._codes: set[str] = set()
         self.turn_latency = Histogram(
             "muse_turn_latency_seconds",
             "End of the user's speech to the reply's first frame sent.",
@@ -79,6 +83,13 @@ class Metrics:
             ["sink"],
             registry=registry,
         )
+
+    def engine_failed(self, code: str) -> None:
+        """Count a failure. Codes beyond the first MOST_CODES are one, `other`: a worker may say what it will."""
+        if code not in self._codes and len(self._codes) >= MOST_CODES:
+            code = "other"
+        self._codes.add(code)
+        self.engine_errors.labels(code).inc()
 
     def observe(self, observation: Observation) -> None:
         """Count what a session measured."""

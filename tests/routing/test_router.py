@@ -182,6 +182,24 @@ async def test_an_engine_that_does_not_let_go_holds_nobody_up(monkeypatch: pytes
     assert fleet.looked_at == [("0", False)]
 
 
+async def test_a_conversation_that_is_cancelled_while_it_ends_counts() -> None:
+    engine = FakeEngine("m")
+    router, fleet = await started(engine)
+
+    async def talk() -> None:
+        async with router.place(AUTO, session_id="sess_1"):
+            engine.sessions[0].close_hangs = True
+
+    talking = asyncio.create_task(talk())
+    while not (engine.sessions and engine.sessions[0].closed):  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0)
+    talking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await talking
+    assert router.timings()["m"].sessions == 1
+    assert fleet.looked_at == [("0", False)]
+
+
 async def test_what_the_engine_does_in_the_conversation_counts() -> None:
     engine = FakeEngine("m")
     router, fleet = await started(engine)

@@ -4,7 +4,7 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from server.metrics import Metrics
+from server.metrics import MOST_CODES, Metrics
 from server.stalls import sample_stalls
 from streaming.observations import BargeInMeasured, SpeculationEnded, TurnMeasured
 from streaming.timeline import PARTS, Timeline
@@ -48,6 +48,17 @@ def test_speculation_used_and_wasted() -> None:
     value = metrics.registry.get_sample_value
     assert value("muse_speculations_total", {"outcome": "used"}) == 1
     assert value("muse_speculations_total", {"outcome": "wasted"}) == 2
+
+
+def test_an_engine_that_names_its_failures_as_it_likes_makes_no_more_series() -> None:
+    metrics = Metrics()
+    for _ in range(2):
+        for number in range(MOST_CODES + 20):
+            metrics.engine_failed(f"code_{number}")
+    samples = [s for family in metrics.engine_errors.collect() for s in family.samples if s.name.endswith("_total")]
+    counted = {sample.labels["code"]: sample.value for sample in samples}
+    assert len(counted) == MOST_CODES + 1
+    assert (counted["code_0"], counted["other"]) == (2, 40)
 
 
 def test_two_servers_in_one_process_do_not_share() -> None:
