@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from routing.scores.errors import TooManyScoresError
@@ -31,7 +31,7 @@ class NonceStore:
         used = select(func.count(), func.min(NonceRow.nonce)).where(NonceRow.hotkey == hotkey)
 
         def note(session: Session) -> bool:
-            session.execute(delete(NonceRow).where(NonceRow.nonce < round((now - KEPT_SECONDS) * 1e9)))
+            _forget(session, round((now - KEPT_SECONDS) * 1e9))
             count, oldest = session.execute(used).one()
             if count >= MOST:
                 raise TooManyScoresError(
@@ -47,3 +47,10 @@ class NonceStore:
             return added.first() is not None
 
         return await self._database.run(note)
+
+
+def _forget(session: Session, before: int) -> None:
+    """What another process has in hand is left to it, so that the two never wait for each other."""
+    key = NonceRow.hotkey, NonceRow.nonce
+    old = select(*key).where(NonceRow.nonce < before).with_for_update(skip_locked=True)
+    session.execute(delete(NonceRow).where(tuple_(*key).in_(old)))

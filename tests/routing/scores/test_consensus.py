@@ -72,6 +72,12 @@ def test_outliers(values: Sequence[float], kept: Sequence[bool], value: float) -
     assert found.value == pytest.approx(value)
 
 
+def test_together_they_are_as_sure_as_most_of_them_are_alone() -> None:
+    unsure = [average(0.5, error=error) for error in (0.05, 0.1, 0.15)]
+    found = consensus(unsure, grain=0.005)
+    assert (found.value, found.low, found.high) == (0.5, unsure[1].low, unsure[1].high)
+
+
 def test_who_is_unsure_is_not_called_wrong() -> None:
     unsure = [average(value, error=0.2) for value in (0.5, 0.52, 0.8)]
     assert keep(unsure, grain=0.005) == (True, True, True)

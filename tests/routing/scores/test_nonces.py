@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from routing.scores import nonces as module
 from routing.scores.errors import TooManyScoresError
 from routing.scores.intake import ALLOWED_SKEW, MAX_AGE
 from routing.scores.nonces import KEPT_SECONDS, NonceStore
-from routing.storage.database import Database
+from routing.storage.database import Database, open_database
 from tests.routing.scores.scoring import NOW
 
 NONCE = round(NOW * 1e9)
@@ -52,6 +52,20 @@ async def test_a_gateway_whose_clock_is_ahead_forgets_nothing_that_another_would
     assert await nonces.use("5a", NONCE, now=NOW)
     assert await nonces.use("5b", NONCE + 300 * 10**9, now=NOW + 300)
     assert not await nonces.use("5a", NONCE, now=NOW + 5)
+
+
+async def test_what_another_process_forgets_is_not_waited_for(postgres_url: str) -> None:
+    database = open_database(postgres_url, timeout=4)
+    other = create_engine(postgres_url)
+    try:
+        nonces = NonceStore(database)
+        assert await nonces.use("5a", NONCE, now=NOW)
+        with other.begin() as connection:
+            connection.execute(text("DELETE FROM score_nonces"))
+            assert await nonces.use("5b", NONCE + 10**12, now=NOW + 1000)
+    finally:
+        other.dispose()
+        database.close()
 
 
 async def test_one_hotkey_may_use_only_so_many(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
