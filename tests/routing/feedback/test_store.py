@@ -83,6 +83,16 @@ async def test_ids_are_random_and_rows_lie_in_their_order(tmp_path: Path) -> Non
     file.close()
 
 
+async def test_ratings_are_not_read_in_the_order_in_which_they_came(database: Database) -> None:
+    store = FeedbackStore(database)
+    came = [f"comment {number:02}" for number in range(20)]
+    for comment in came:
+        await store.add(rated(comment=comment), turn(), day=DAY)
+    read = [row.comment for row in await store.since(DAY)]
+    assert sorted(comment for comment in read if comment) == came
+    assert read != came
+
+
 async def test_the_longest_comment_fits(database: Database) -> None:
     store = FeedbackStore(database)
     longest = "👩" * LONGEST_COMMENT

@@ -92,6 +92,16 @@ async def test_scores_lapse_also_where_nothing_comes_any_more(store: ScoreStore)
     assert await store.scoreboard(now=NOW + 30 * DAY) == Scoreboard()
 
 
+async def test_one_validators_scores_lapse_while_it_scores_others(store: ScoreStore) -> None:
+    await store.add(submission({A: 0.5, B: 0.5}), validator="5a", now=NOW)
+    await store.add(submission({A: 0.7}), validator="5b", now=NOW + 3 * DAY)
+    await store.add(submission({B: 0.5}), validator="5a", now=NOW + 10 * DAY)
+    for day, expected in ((10, 0.6), (15, 0.7)):
+        total = (await store.scoreboard(now=NOW + day * DAY)).of(A).total
+        assert total is not None
+        assert total.average == pytest.approx(expected)
+
+
 async def test_whose_scores_count_can_be_told_and_told_anew(store: ScoreStore) -> None:
     await store.add(submission({A: 0.5}), validator="5a", now=NOW)
     await store.add(submission({A: 0.9, B: 0.9}), validator="5b", now=NOW)
