@@ -52,14 +52,18 @@ export class Rating {
     this.#comment,
     make("div", { class: "rating-ends" }, this.#send, this.#cancel),
   );
-  #outcome = make("p", { class: "rating-outcome", role: "status" });
+  #outcome = make("p", { class: "rating-outcome", role: "status", tabindex: -1 });
+  #sending = false;
 
   /** @param {HTMLFormElement} form empty */
   constructor(form) {
     this.#form = form;
     form.append(this.#stars, this.#more, this.#outcome);
     this.#stars.addEventListener("change", () => this.#open());
-    this.#cancel.addEventListener("click", () => this.#offer(this.#next || this.#answer));
+    this.#cancel.addEventListener("click", () => {
+      this.#offer(this.#next || this.#answer);
+      this.#stars.querySelector("input").focus();
+    });
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
@@ -90,7 +94,6 @@ export class Rating {
     this.#form.reset();
     this.#form.hidden = false;
     this.#stars.hidden = false;
-    this.#stars.disabled = false;
     this.#more.hidden = true;
     this.#outcome.textContent = "";
     this.#prompt.textContent = "How was the answer?";
@@ -112,9 +115,13 @@ export class Rating {
     };
   }
 
+  /** Nothing is disabled meanwhile, for that would take the focus. */
   async #submit() {
+    if (this.#sending) {
+      return;
+    }
     const given = this.#given;
-    this.#send.disabled = this.#stars.disabled = true;
+    this.#sending = true;
     try {
       await postJson("/v1/feedback", given);
       this.#close(given.response_id, KEPT);
@@ -126,7 +133,7 @@ export class Rating {
         this.#outcome.textContent = `It could not be sent. ${problemOf(error).message}.`;
       }
     }
-    this.#send.disabled = this.#stars.disabled = false;
+    this.#sending = false;
   }
 
   /** @param {string} responseId that this is about @param {string} outcome */
@@ -134,12 +141,16 @@ export class Rating {
     if (responseId !== this.#answer) {
       return;
     }
+    const focused = this.#more.contains(document.activeElement);
     if (this.#next) {
       this.#offer(this.#next);
     } else {
       this.#stars.hidden = this.#more.hidden = true;
     }
     this.#outcome.textContent = outcome;
+    if (focused) {
+      this.#outcome.focus();
+    }
   }
 }
 

@@ -160,6 +160,7 @@ def test_an_answer_is_rated_with_tags_and_a_comment(visit: Visit, deaf: Browser,
     form.get_by_label("Comment").fill("  Quick and right.  ")
     form.get_by_role("button", name="Send rating").click()
     expect(form.get_by_role("status")).to_contain_text("Thank you")
+    expect(form.get_by_role("status")).to_be_focused()
     expect(stars(muse).first).to_be_hidden()
     given = {"rating": 4, "tags": ["fast", "pleasant_voice"], "comment": "Quick and right."}
     assert fake.asked.feedback == [{"response_id": responses(fake)[0], **given}]
@@ -194,6 +195,7 @@ def test_a_rating_that_is_being_written_stays_with_its_answer(visit: Visit, deaf
     assert [given["response_id"] for given in fake.asked.feedback] == responses(fake)[:1]
     stars(muse).nth(2).check()
     form.get_by_role("button", name="Cancel").click()
+    expect(stars(muse).first).to_be_focused()
     expect(form.get_by_role("button", name="Send rating")).to_be_hidden()
     assert len(fake.asked.feedback) == 1
 
@@ -223,6 +225,15 @@ def test_a_rating_that_is_refused_says_why(
         fake.routing.feedback = (201, "")
         send.click()
         expect(muse.page.locator(".rating-outcome")).to_contain_text("Thank you")
+
+
+def test_a_rating_is_sent_once(visit: Visit, deaf: Browser, fake: FakeServer) -> None:
+    muse = visit(deaf)
+    ask(muse)
+    stars(muse).nth(3).check()
+    muse.page.get_by_role("button", name="Send rating").dblclick()
+    expect(muse.page.locator(".rating-outcome")).to_contain_text("Thank you")
+    assert len(fake.asked.feedback) == 1
 
 
 def test_a_new_call_begins_without_a_rating(visit: Visit, deaf: Browser, fake: FakeServer) -> None:
