@@ -126,11 +126,12 @@ export class SideView {
     const x = scale([0, seconds], [0, width]);
     const shown = x(samples.length / WIRE_RATE);
     const levels = peaks(samples, Math.max(1, Math.floor(shown / STEP_PX)));
+    const quiet = (levels.length * wait * WIRE_RATE) / samples.length;
     const middle = HEIGHT / 2;
     const bars = levels.map((level, index) => {
       const size = Math.max(2, Math.min(1, (level / loudest) ** 0.7) * HEIGHT);
       const place = { x: index * STEP_PX, y: middle - size / 2, width: BAR_PX, height: size, rx: BAR_PX / 2 };
-      return svg("rect", { class: (index + 1) * STEP_PX <= x(wait) ? "bar wait" : "bar", ...place });
+      return svg("rect", { class: index + 1 <= quiet ? "bar wait" : "bar", ...place });
     });
     const attributes = { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, "aria-hidden": "true" };
     this.#picture.replaceChildren(svg("svg", attributes, ...bars));
