@@ -56,3 +56,14 @@ test("silence is no answer", () => {
   assert.equal(answer.sounds, false);
   assert.equal(answer.wait, null);
 });
+
+test("what a network delays a little leaves no gap, what was paused does", () => {
+  const answer = new Answer();
+  answer.add("r", 0.5, sound(0.2));
+  answer.add("r", 0.8, sound(0.2));
+  assert.ok(Math.abs(seconds(answer) - 0.9) < 1e-3, "it goes on where it was");
+  answer.add("r", 1.5, sound(0.2));
+  assert.ok(Math.abs(seconds(answer) - 1.7) < 1e-3);
+  answer.add("s", 1.8, sound(0.2));
+  assert.ok(Math.abs(seconds(answer) - 2) < 1e-3, "another response begins when it came");
+});
