@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
+from models.hub import audit as module
 from models.hub.audit import audit
+from models.hub.errors import WeightsRefusedError
 from models.hub.settings import HubSettings
 from tests.models.hub.files import HOTKEY, TAKEN, checkpoint, safetensors
 
@@ -71,6 +74,17 @@ def test_a_directory_that_is_not_there_or_empty(settings: HubSettings, tmp_path:
     (tmp_path / "empty").mkdir()
     faults = audit(tmp_path / "empty", settings, hotkey=HOTKEY).faults
     assert [fault.file for fault in faults] == ["*.safetensors", "hotkey.txt"]
+
+
+def test_what_is_refused_and_not_found_again_is_told_all_the_same(
+    directory: Path, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise WeightsRefusedError("model.safetensors", "changed while it was read")
+
+    monkeypatch.setattr(module, "resolve", refuse)
+    found = module.audit(directory, settings)
+    assert (found.snapshot, [fault.reason for fault in found.faults]) == (None, ["changed while it was read"])
 
 
 def test_a_hotkey_alone_is_named(directory: Path, settings: HubSettings) -> None:

@@ -99,6 +99,14 @@ def test_what_is_there_is_not_sent_again_and_is_the_same_commit(uploads: UploadH
     assert (uploads.commits, uploads.put(WEIGHTS)) == (1, 1)
 
 
+def test_a_repository_that_a_worker_would_refuse_whole_is_refused(uploads: UploadHub, to_hub: Publish) -> None:
+    """Though it holds what is to be there: its pictures are not taken, and still too many to be listed."""
+    to_hub()
+    uploads.files |= {f"zz{number}.png": b"" for number in range(3)}
+    with pytest.raises(WeightsRefusedError, match="one file too many"):
+        to_hub(max_files=len(uploads.files) - 1)
+
+
 def test_a_file_that_has_changed_is_sent_alone(uploads: UploadHub, to_hub: Publish, directory: Path) -> None:
     first = to_hub()
     (directory / "config.json").write_bytes(b'{"dim": 9}\n')
