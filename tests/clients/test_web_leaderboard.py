@@ -75,6 +75,15 @@ def test_every_model_is_shown_with_what_is_known_of_it(visit: Visit, deaf: Brows
     assert leader.locator("svg.chart-interval").count() >= 2
     assert leader.locator("svg.chart-spark").count() == 1
     expect(row(page, "pelagic/whisper-duo")).to_contain_text("Failing")
+    best = page.locator("[data-column=rating]", has_text="best of all")
+    expect(best).to_have_count(1)
+    expect(leader.locator("[data-column=rating]")).to_have_class(re.compile(r"\bbest\b"))
+    for model, change in {
+        "kestrel/moshi-ft-2": "flat",
+        "omega/moshi-aria": "good",
+        "mirador/echo-large": "bad",
+    }.items():
+        expect(row(page, model).locator(".change")).to_contain_class(change)
     unscored = row(page, "quill/first-light").locator("[data-column='metric:total']")
     expect(unscored).to_contain_text("not known")
 
@@ -171,8 +180,12 @@ def test_a_row_opens_to_its_metrics_and_their_history(visit: Visit, deaf: Browse
     expect(detail).to_contain_text("3,120 turns in 446 calls")
     detail.get_by_role("button", name="Turn latency").click()
     expect(detail.get_by_role("img", name=re.compile(r"^Turn latency of"))).to_be_visible()
+    average = detail.locator("path.average")
+    month = average.get_attribute("d") or ""
     detail.get_by_role("button", name="7 days").click()
     expect(detail.get_by_role("img", name=re.compile(r"^Turn latency of .*: 60 scorings"))).to_be_visible()
+    week = average.get_attribute("d") or ""
+    assert month.count("L") > 2 * week.count("L") > 2, "only what is in the period is drawn"
     asked = fake.asked.history
     assert [(one["metric"], one["days"]) for one in asked] == [
         ("total", "30"),
@@ -288,6 +301,12 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(visit: Visit, deaf: Browser, fa
     muse.page.keyboard.press("Enter")
     expect(key).to_have_value("")
     expect(key).to_be_focused()
+    asked = fake.asked.boards
+    turn_visibility(muse.page, "hidden")
+    muse.page.evaluate("Date.now = (now => () => now() + 600_000)(Date.now)")
+    turn_visibility(muse.page, "visible")
+    muse.page.wait_for_timeout(200)
+    assert fake.asked.boards == asked, "without a key it does not ask"
     muse.page.keyboard.type("sk-right")
     muse.page.keyboard.press("Enter")
     assert names(loaded(muse)) == EIGHT
