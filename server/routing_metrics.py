@@ -73,7 +73,9 @@ class RoutingCollector(Collector):
             decisions.add_metric([role, model], count)
         yield decisions
         yield CounterMetricFamily(
-            "muse_routing_rollbacks", "Versions taken out of service by how they did live.", self._control.rollbacks
+            "muse_routing_rollbacks",
+            "Versions taken out of service: they did worse, or could not be loaded or tried.",
+            self._control.rollbacks,
         )
         stages = GaugeMetricFamily("muse_routing_stage", "1 for the stage of the rollout.", labels=["stage"])
         for stage in get_args(Stage):

@@ -17,6 +17,9 @@ MOST_DOUBLINGS = 6
 NOT_LOADED = "not_loaded"
 """Why a version is barred that did not get ready in time."""
 
+FAILED = "worker_failed"
+"""Why one is that its workers said they cannot serve."""
+
 
 def bar(rollout: Rollout, key: str, reason: Reason, *, rules: Rules, now: float) -> Rollout:
     """The same, with this version barred from now on."""
@@ -28,11 +31,10 @@ def bar(rollout: Rollout, key: str, reason: Reason, *, rules: Rules, now: float)
 
 
 def lift(rollout: Rollout, workers: Iterable[Worker], *, now: float) -> Rollout:
-    """The same, without the bars that are over, or of what did not get ready and now has."""
+    """The same, without the bars that are over, and those that a worker refutes by being ready."""
     ready = {worker.key for worker in workers if worker.state == "ready"}
-    barred = tuple(
-        bar for bar in rollout.barred if bar.until > now and not (bar.reason.code == NOT_LOADED and bar.key in ready)
-    )
+    refuted = {bar.key for bar in rollout.barred if bar.reason.code in (NOT_LOADED, FAILED)} & ready
+    barred = tuple(bar for bar in rollout.barred if bar.until > now and bar.key not in refuted)
     return rollout if len(barred) == len(rollout.barred) else replace(rollout, barred=barred)
 
 
@@ -59,5 +61,5 @@ def failures(workers: Iterable[Worker]) -> dict[str, Reason]:
             found[worker.key] = None
         elif found.get(worker.key, worker) is not None:
             problem = worker.problem or "no reason was given"
-            found[worker.key] = Reason(code="worker_failed", text=f"its worker failed: {problem}")
+            found[worker.key] = Reason(code=FAILED, text=f"its worker failed: {problem}")
     return {key: reason for key, reason in found.items() if reason is not None}

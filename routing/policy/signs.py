@@ -84,6 +84,7 @@ class _Look:
     ) -> None:
         self.rollout, self.live, self.rules, self.now = rollout, live, rules, now
         self.gate = Gate.of(ranking, rollout.incumbent, rules)
+        self.workers = workers
         self.failures = failures(workers)
         self.ready = {worker.key for worker in workers if worker.state in ("ready", "overloaded")}
         self.there = {worker.key for worker in workers if worker.state in PRESENT}
@@ -141,7 +142,7 @@ class _Look:
         """Whether the incumbent must be replaced now, and by whom; until somebody can, nothing else is looked at."""
         if (unfit := self._unfit(self.rollout.incumbent)) is None:
             return None
-        if unfit.code == _NO_WORKER and self._may_come_back():
+        if self._may_be_there_soon() if self.rollout.incumbent is None else self._may_come_back(unfit):
             return Finding(Sign.WAITS)
         for key, ranked in self.able.items():
             if key != self.rollout.incumbent and key in self.ready and self.gate.against_service(ranked) is None:
@@ -163,10 +164,16 @@ class _Look:
             return Reason(code=_NO_WORKER, text=f"{brief(incumbent)} has lost all its workers")
         return None
 
-    def _may_come_back(self) -> bool:
+    def _may_be_there_soon(self) -> bool:
+        """Whether a worker has yet to say what it is: the first to speak need not be the best."""
+        return any(not worker.key and worker.state == "starting" for worker in self.workers)
+
+    def _may_come_back(self, unfit: Reason) -> bool:
         """Whether the incumbent's workers went so lately, and so, that they may be back soon."""
         since = self.rollout.absent_since
-        return self.rollout.incumbent not in self.failures and since is not None and self.now - since < self.rules.grace
+        if unfit.code != _NO_WORKER or since is None or self.rollout.incumbent in self.failures:
+            return False
+        return self.now - since < self.rules.grace
 
     def of_challenge(self) -> Finding | None:
         """Who challenges the incumbent, where that is news, or is to be waited for."""

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from routing.policy.bars import MOST_DOUBLINGS
+from routing.policy.contract import Rollout
 from routing.policy.rollout import SKEW
-from tests.routing.policy.figures import NOW, key
-from tests.routing.policy.site import RULES, TICK, Model, challenged, settled
+from tests.routing.policy.figures import HOUSE, NOW, key, worker
+from tests.routing.policy.site import RULES, TICK, Model, Site, challenged, settled
 
 NEW, OLD, BAD = key("new"), key("old"), key("bad")
 
@@ -22,6 +23,12 @@ def test_an_incumbent_that_lost_its_workers_is_replaced_after_a_grace(state: str
     assert (site.rollout.incumbent, site.rollout.absent_since) == (OLD, NOW + TICK)
     rollout = site.step()
     assert (rollout.incumbent, rollout.reason.code, rollout.absent_since) == (NEW, "no_worker", None)
+
+
+def test_the_operators_own_that_cannot_be_loaded_is_not_waited_for() -> None:
+    site = Site(models={"new": Model(0.2)}, house="failed")
+    site.rollout = Rollout(incumbent=HOUSE)
+    assert site.step().incumbent == NEW
 
 
 def test_a_network_that_fails_now_and_then_sets_nobody_back() -> None:
@@ -43,6 +50,18 @@ def test_a_trial_outlives_the_incumbents_absence_but_takes_no_step_in_it() -> No
     assert (site.rollout.stage, site.rollout.share) == ("canary", 0.05)
     site.models["old"].state = "ready"
     assert site.step().share == 0.5
+
+
+def test_the_first_incumbent_is_chosen_once_all_workers_have_said_what_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = Site(models={"new": Model(0.2)})
+    silent = replace(worker("", state="starting"), info=None)
+    ready = site.workers
+    monkeypatch.setattr(site, "workers", lambda: [*ready(), silent])
+    assert site.step().incumbent is None
+    monkeypatch.setattr(site, "workers", lambda: [*ready(), replace(silent, state="lost")])
+    assert site.step().incumbent == NEW
 
 
 # --- trials that lead nowhere ----------------------------------------------------------------------------------------
@@ -67,6 +86,20 @@ def test_one_that_gets_ready_after_all_may_try_at_once() -> None:
     site.models["bad"].state = "ready"
     assert site.step().bar(BAD) is None
     assert site.until("shadow").candidate == BAD
+
+
+def test_one_model_alone_is_back_as_soon_as_its_worker_is() -> None:
+    site = settled(old=Model(0.3))
+    site.models["old"].state = "failed"
+    site.go(3)
+    bar = site.rollout.bar(OLD)
+    assert bar is not None
+    assert bar.reason.code == "worker_failed"
+    site.models["old"].state = "overloaded"
+    assert site.step().bar(OLD) is not None
+    site.models["old"].state = "ready"
+    rollout = site.step()
+    assert (rollout.incumbent, rollout.barred, rollout.strikes) == (OLD, (), ((OLD, 1),))
 
 
 def test_one_that_was_slow_may_not_though_it_is_ready() -> None:
