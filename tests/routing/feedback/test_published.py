@@ -3,6 +3,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import date
+from typing import Any
+
+import pytest
 
 from routing.feedback.aggregates import LEAST
 from routing.feedback.form import Feedback
@@ -64,3 +67,20 @@ async def test_gateways_that_ask_at_once_tell_the_same(opening: Callable[[], Dat
     await rate(databases[0], *[3] * 5)
     found = await asyncio.gather(*(PublishedFeedback(database).summary() for database in databases))
     assert found == [told(5, 3.0)] * 4
+
+
+async def test_who_is_overtaken_tells_what_was_told(
+    opening: Callable[[], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = opening()
+    await rate(database, *[3] * 5)
+    late = PublishedFeedback(database)
+    save = late._states.save
+
+    async def overtaken(name: str, value: dict[str, Any], *, revision: int) -> bool:
+        await rate(database, 1)
+        assert await PublishedFeedback(opening()).summary() == told(6, 2.67)
+        return await save(name, value, revision=revision)
+
+    monkeypatch.setattr(late._states, "save", overtaken)
+    assert await late.summary() == told(6, 2.67)
