@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -105,10 +106,12 @@ async def test_one_that_obeys_is_given_its_time() -> None:
     assert await process.gone() == Exit(problem="bye")
 
 
-async def test_what_it_writes_without_end_is_not_kept() -> None:
+async def test_what_it_writes_without_end_is_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "routing.fleet.process")
     process = await spawn("head -c 3000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo worker: done >&2; exit 2")
     assert await process.ready() == Exit(problem="done", refused=True)
     await process.stop(5)
+    assert 4096 <= max(len(record.getMessage()) for record in caplog.records) < 10_000
 
 
 async def test_a_command_that_is_not_there_is_a_refusal() -> None:
