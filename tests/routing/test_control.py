@@ -105,7 +105,13 @@ class Store:
 class World:
     """A gateway's routing in virtual time."""
 
-    def __init__(self, *engines: FakeEngine, source: FakeSource | None = None, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        *engines: FakeEngine,
+        source: FakeSource | None = None,
+        store: Store | None = None,
+        most_workers: int = 1,
+    ) -> None:
         self.time = 1_000_000.0
         self.source = source or FakeSource(*(engine.info.model for engine in engines))
         self.store = store or Store()
@@ -120,7 +126,7 @@ class World:
             scores=self.store,
             states=self.store,
             heard=lambda snapshot: [validator.hotkey for validator in snapshot.validators] if snapshot else [],
-            most_workers=1,
+            most_workers=most_workers,
             interval=0.01,
             now=lambda: self.time,
         )
@@ -223,6 +229,8 @@ async def test_one_that_is_slower_is_rolled_back_even_while_database_and_chain_a
         world.calls += 1
     await world.step()
     assert world.router.rollout.stage == "rolled_back"
+    world.router.rollout = replace(world.router.rollout, absent_since=1.0)  # something else changes
+    await world.control.decide()
     assert world.control.rollbacks == 1
     assert {await world.call() for _ in range(20)} == {OLD}
     shared = json.loads(world.store.states[STATE][0])
@@ -294,6 +302,28 @@ async def test_gateways_that_count_for_themselves_do_not_set_each_other_back() -
     assert await store.save(STATE, to_json(barred), revision=revision)
     await one.control.share()
     assert (one.router.rollout.barred, one.router.rollout.turns_at) == (barred.barred, 5)
+
+
+async def test_at_a_step_that_another_took_turns_are_counted_from_there() -> None:
+    store = Store()
+    world = await World(FakeEngine(OLD), FakeEngine(NEW), store=store).begin()
+    world.router.rollout = replace(world.router.rollout, stage="canary", candidate=NEW, share=0.5)
+    for _ in range(40):
+        await world.call()
+    theirs = replace(world.router.rollout, share=0.75, turns_at=1000, since=7.0)
+    assert await store.save(STATE, to_json(theirs), revision=store.states[STATE][1])
+    await world.control.share()
+    turns = world.router.trials()[NEW].total_turns
+    assert turns > 10
+    assert world.router.rollout == replace(theirs, turns_at=turns)
+
+
+async def test_workers_that_were_wanted_are_kept_while_they_are_needed() -> None:
+    world = await World(FakeEngine(OLD), most_workers=4).begin()
+    for free, wanted in ((0, 2), (2, 2), (8, 2)):  # of 8 slots; the second has not come yet
+        world.fleet.found["0"] = replace(world.fleet.found["0"], slots=8, free=free)
+        await world.step()
+        assert [deployment.workers for deployment in world.fleet.wanted[-1]] == [wanted]
 
 
 async def test_what_another_has_barred_is_no_rollback_of_ones_own() -> None:

@@ -22,6 +22,7 @@ def test_all_that_can_be_said() -> None:
         ("latency", "fast", "interactive or relaxed"),
         ("language", "english please", "a language such as en"),
         ("language", "en-" + "x" * 100, "a language such as en"),
+        ("language", "en" + "-abcdefgh" * 5, "a language such as en"),
     ],
 )
 def test_what_is_not_known_is_refused_by_name(name: str, value: str, expected: str) -> None:

@@ -116,6 +116,11 @@ async def test_one_that_is_another_model_by_now_is_passed_over() -> None:
             (EngineBusyError("full", retry_after=9), EngineBusyError("fuller", retry_after=2)),
             EngineBusyError("fuller", retry_after=2),
         ),
+        (
+            (EngineBusyError("full", retry_after=2), EngineBusyError("fuller", retry_after=9)),
+            EngineBusyError("full", retry_after=2),
+        ),
+        ((EngineBusyError("full", retry_after=3), EngineError("broken")), EngineBusyError("full", retry_after=3)),
         ((EngineError("broken"), EngineError("gone", code="gone")), EngineError("gone", code="gone")),
     ],
 )

@@ -265,6 +265,13 @@ def test_models_that_can_be_asked_for_are_listed_the_serving_one_first() -> None
     assert (served[0].hotkey, served[0].voices) == ("5Hotkey2", ("a",))
 
 
+def test_what_was_taken_out_of_service_cannot_be_asked_for() -> None:
+    bar = Bar(key=NEW, until=1.0, reason=Reason(code="slow", text="too slow"))
+    found = facts(worker(BEST), worker(NEW), rollout=Rollout(incumbent=BEST, barred=(bar,)))
+    served = view_served(ranking=found.ranking, workers=found.workers, rollout=found.rollout, serving=found.serving)
+    assert [one.version for one in served] == [BEST]
+
+
 def test_who_answers_while_the_incumbent_is_away_is_shown_as_serving() -> None:
     found = facts(worker(BEST, "lost"), worker(NEW))
     served = view_served(ranking=found.ranking, workers=found.workers, rollout=found.rollout, serving=found.serving)
