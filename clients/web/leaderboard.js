@@ -12,6 +12,8 @@ import { Refresher } from "./refresher.js";
 import { Remembered } from "./remembered.js";
 
 const EVERY_MS = 15_000;
+/** @type {import("./board.js").Order} */
+const BY_RANK = { column: "rank", descending: false };
 
 /** @param {string} id @returns {any} */
 const element = (id) => document.getElementById(id);
@@ -21,8 +23,7 @@ class LeaderboardPage {
   #board = null;
   #arrivedAt = 0;
   #failing = "";
-  /** @type {import("./board.js").Order} */
-  #order = { column: "rank", descending: false };
+  #order = BY_RANK;
   #chosen = new Remembered("muse.columns", /** @type {Record<string, boolean>} */ ({}));
   #problem = ProblemPanel.find(() => this.#refresher.start());
   #table = new BoardTable(element("board"), {
@@ -119,6 +120,9 @@ class LeaderboardPage {
   #showTable() {
     const { models } = this.#board;
     const columns = columnsOf(this.#board);
+    if (![BY_RANK.column, ...columns.map(({ id }) => id)].includes(this.#order.column)) {
+      this.#order = BY_RANK;
+    }
     const shown = shownOf(columns, this.#chosen.value);
     this.#table.show(sorted(models, columns, this.#order), shown, this.#order, this.#board);
     setText(element("count"), `${models.length}`);

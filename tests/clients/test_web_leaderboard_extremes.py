@@ -213,3 +213,16 @@ def test_what_is_not_served_is_named_shortly(visit: Visit, deaf: Browser, fake: 
     name = loaded(visit(deaf)).locator("#excluded-table tbody th").first
     expect(name).to_have_text("copycat/moshi-aria")
     expect(name.locator("span")).to_have_attribute("title", version("copycat/moshi-aria"))
+
+
+def test_a_column_that_goes_leaves_the_order_to_the_rank(visit: Visit, deaf: Browser, fake: FakeServer) -> None:
+    page = loaded(visit(deaf))
+    page.get_by_role("columnheader", name="Duels").get_by_role("button").click()
+    fake.routing.board = lambda now: (
+        (board := demo_board(now)) | {"models": [model | {"rating": None} for model in board["models"]]}
+    )
+    with page.expect_response("**/v1/leaderboard"):
+        look_again(page)
+    expect(page.get_by_role("columnheader", name="Duels")).to_have_count(0)
+    expect(page.get_by_role("columnheader", name="#")).to_have_attribute("aria-sort", "ascending")
+    assert page.locator("#sort").input_value() == "rank"

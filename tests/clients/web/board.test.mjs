@@ -1,7 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { bestAt, columnsOf, domainOfColumn, nextOrder, serverTime, shownOf, sorted } from "../../../clients/web/board.js";
+import {
+  bestAt,
+  columnsOf,
+  domainOfColumn,
+  nextOrder,
+  serverTime,
+  shownOf,
+  sorted,
+} from "../../../clients/web/board.js";
 
 const METRICS = ["mimi", "total", "wer", "pesq", "spoof", "utmos"].map((id) => ({
   id,
