@@ -43,6 +43,13 @@ def test_a_network_that_fails_now_and_then_sets_nobody_back() -> None:
     assert site.rollout.incumbent == OLD
 
 
+def test_the_operators_own_is_not_missed_on_the_leaderboard() -> None:
+    site = Site(models={"new": Model(0.2, state=None)}, house="ready")
+    assert (site.step().incumbent, site.rollout.listed) == (HOUSE, False)
+    site.models["new"].state = "ready"
+    assert site.step().incumbent == HOUSE
+
+
 def test_a_trial_outlives_the_incumbents_absence_but_takes_no_step_in_it() -> None:
     site = challenged("canary")
     site.models["old"].state = "lost"
@@ -175,6 +182,15 @@ def test_a_clock_that_is_set_back_holds_nothing_up() -> None:
     site.now -= 365 * 86400
     site.step()
     assert site.rollout.barred[0].until - site.now <= SKEW + RULES.cooldown * 2**MOST_DOUBLINGS
+
+
+def test_nor_does_it_lengthen_a_grace() -> None:
+    site = settled(new=Model(0.2), old=Model(0.3))
+    site.models["old"].state = "lost"
+    site.step()
+    site.now -= 365 * 86400
+    site.go(int(RULES.grace / TICK) + 1)
+    assert site.rollout.incumbent == NEW
 
 
 def test_clocks_of_two_gateways_may_differ_by_a_little() -> None:
