@@ -153,3 +153,28 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say() -> None:
             held += rating.low <= MEAN + SCALE * strengths[version] <= rating.high
     assert asked > 550
     assert 0.93 <= held / asked <= 0.995
+
+
+def test_each_has_won_as_often_as_its_rating_expects() -> None:
+    """Where the likelihood is at its peak, the game won and the one lost against the average opponent included."""
+    won = {("a", "b"): (9, 3), ("a", "c"): (14, 1), ("b", "c"): (2, 30), ("c", "d"): (40, 2)}
+    tallies = [one for (first, second), (a, b) in won.items() for one in tally(first, second, a=a, b=b)]
+    found = ratings(tallies)
+    strengths = {version: (rating.value - MEAN) / SCALE for version, rating in found.items()}
+
+    def expected(one: float, other: float) -> float:
+        return 1 / (1 + math.exp(other - one))
+
+    low, high = -5.0, 5.0
+    while high - low > 1e-9:  # how much stronger than average they are together, which the ratings do not tell
+        middle = (low + high) / 2
+        surplus = sum(1 - 2 * expected(strength + middle, 0.0) for strength in strengths.values())
+        low, high = (middle, high) if surplus > 0 else (low, middle)
+    for version, strength in strengths.items():
+        excess = 1 - 2 * expected(strength + low, 0.0)
+        for (first, second), points in won.items():
+            if version in (first, second):
+                mine = points[0] if version == first else points[1]
+                other = strengths[second if version == first else first]
+                excess += mine - sum(points) * expected(strength, other)
+        assert excess == pytest.approx(0, abs=0.02)
