@@ -3,6 +3,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import pytest
+from hypothesis import settings
 
 from tests.prerequisites import require_gpu, require_models, require_recordings, require_worker
 
@@ -17,6 +18,11 @@ _HAS_TORCH = find_spec("torch") is not None
 
 # What imports torch is tested in the worker's environment: `make test-models`.
 collect_ignore = [] if _HAS_TORCH else ["models/moshi"]
+
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("muse", deadline=None)
+settings.load_profile("muse")
 
 
 def pytest_report_header() -> str:
