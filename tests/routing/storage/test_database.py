@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import create_engine, insert, text
+from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
 from routing.storage.database import Database, open_database
@@ -47,6 +47,23 @@ async def test_mistakes_of_the_transaction_are_told_as_they_are(database: Databa
     await database.run(put("a"))
     with pytest.raises(IntegrityError):
         await database.run(put("a"))
+
+
+async def test_mistakes_repeat_nothing_of_what_was_to_be_kept(database: Database) -> None:
+    def fail(session: Session) -> None:
+        for _ in range(2):
+            session.execute(insert(StateRow).values(name="a", value={"comment": SECRET}, revision=1))
+
+    with pytest.raises(IntegrityError) as raised:
+        await database.run(fail)
+    assert "INSERT INTO states" in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+async def test_what_is_no_json_is_kept_nowhere(database: Database) -> None:
+    with pytest.raises(StatementError, match="not JSON compliant"):
+        await database.run(lambda session: session.add(StateRow(name="a", value={"x": float("nan")}, revision=1)))
+    assert await database.read(names) == []
 
 
 async def test_a_reader_cannot_write(database: Database) -> None:
