@@ -12,8 +12,8 @@ import pytest
 
 from routing.fleet.command import ROOT
 from routing.fleet.launcher import Exit
-from routing.fleet.process import WorkerProcess
-from tests.routing.fleet.grounds import until
+from routing.fleet.process import WorkerProcess, tied
+from tests.routing.fleet.grounds import command_line, until
 
 READY = "echo '2026-01-01 00:00:00,000 INFO worker: ready: engine=m slots=2 url=ws://127.0.0.1:9' >&2; "
 
@@ -139,7 +139,17 @@ async def test_it_does_not_outlive_a_gateway_that_is_killed() -> None:
     )
     assert gateway.stdout is not None
     pid = int(await gateway.stdout.readline())
-    assert is_there(pid)
+    await until(lambda: command_line(pid).startswith("sleep"))  # all that was to be done before it, is
     gateway.kill()
     await gateway.wait()
     await until(lambda: not is_there(pid))
+
+
+async def test_it_does_not_begin_where_the_gateway_has_gone_before_it_could_be_tied_to_it() -> None:
+    line = tied(["sleep", "60"])
+    line[line.index(str(os.getpid()))] = str(os.getppid())
+    late = await asyncio.create_subprocess_exec(*line, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(20):
+        _, said = await late.communicate()
+    assert said == b"worker: its parent has gone\n"
+    assert late.returncode == 1
