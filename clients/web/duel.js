@@ -282,10 +282,9 @@ class DuelPage {
   }
 
   /** @param {KeyboardEvent} event */
-  #onKeyDown({ key, target, ctrlKey, metaKey, altKey, repeat }) {
-    const typing = target instanceof HTMLElement && target.matches("input, select, textarea");
+  #onKeyDown({ key, ctrlKey, metaKey, altKey, repeat }) {
     const button = element("vote").querySelector(`[aria-keyshortcuts="${CSS.escape(`${key}`.toUpperCase())}"]`);
-    if (button && !typing && !ctrlKey && !metaKey && !altKey && !repeat) {
+    if (button && !ctrlKey && !metaKey && !altKey && !repeat) {
       this.#vote(button.dataset.winner);
     }
   }

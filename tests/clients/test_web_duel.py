@@ -125,6 +125,7 @@ def test_both_sides_hear_the_same_question_and_the_vote_tells_who_they_were(
     assert fake.asked.votes == [{"id": "duel_1", "winner": "B"}]
     expect(page.get_by_role("heading", name=f"You preferred {SIDES[1]}")).to_be_focused()
     expect(side(page, "A")).to_contain_text(SIDES[0])
+    expect(side(page, "A")).to_contain_text("answered after")
     expect(side(page, "B")).to_contain_text("your choice")
     ratings = page.get_by_role("list", name="Ratings with their 95 % intervals").get_by_role("listitem")
     expect(ratings.nth(0)).to_contain_text("1,563 (1,540 to 1,586, 212 votes)")
