@@ -224,7 +224,9 @@ export class Call {
     error: (call, { error }) => call.#onError(error),
   };
 
-  /** @param {{audio?: {input?: {transcription?: object | null, turn_detection?: {create_response?: boolean}}}}} session */
+  /**
+   * @param {{audio?: {input?: {transcription?: object | null, turn_detection?: {create_response?: boolean}}}}} session
+   */
   #begin({ audio }) {
     this.#transcribes = audio?.input?.transcription !== null;
     this.#takesTurns = audio?.input?.turn_detection?.create_response !== false;
