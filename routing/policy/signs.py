@@ -142,7 +142,7 @@ class _Look:
         """Whether the incumbent must be replaced now, and by whom; until somebody can, nothing else is looked at."""
         if (unfit := self._unfit(self.rollout.incumbent)) is None:
             return None
-        if self._may_be_there_soon() if self.rollout.incumbent is None else self._may_come_back(unfit):
+        if self._may_be_there_soon(unfit):
             return Finding(Sign.WAITS)
         for key, ranked in self.able.items():
             if key != self.rollout.incumbent and key in self.ready and self.gate.against_service(ranked) is None:
@@ -158,18 +158,18 @@ class _Look:
             return Reason(code=excluded.code, text=f"{brief(incumbent)} is out: {excluded.text}")
         if (bar := self.rollout.bar(incumbent)) is not None:
             return _about(incumbent, bar.reason)
-        if ranked is None or (self.rollout.listed and self.leaderboard and ranked.entry is None):
+        if self.rollout.listed and self.leaderboard and (ranked is None or ranked.entry is None):
             return Reason(code="gone", text=f"{brief(incumbent)} is not served any more")
         if incumbent not in self.there:
             return Reason(code=_NO_WORKER, text=f"{brief(incumbent)} has lost all its workers")
         return None
 
-    def _may_be_there_soon(self) -> bool:
-        """Whether a worker has yet to say what it is: the first to speak need not be the best."""
-        return any(not worker.key and worker.state == "starting" for worker in self.workers)
-
-    def _may_come_back(self, unfit: Reason) -> bool:
-        """Whether the incumbent's workers went so lately, and so, that they may be back soon."""
+    def _may_be_there_soon(self, unfit: Reason) -> bool:
+        """Whether the incumbent's workers went so lately, and so, that they may be back. Where there is none yet:
+        whether a worker has yet to say what it is, for the first to speak need not be the best.
+        """
+        if self.rollout.incumbent is None:
+            return any(not worker.key and worker.state == "starting" for worker in self.workers)
         since = self.rollout.absent_since
         if unfit.code != _NO_WORKER or since is None or self.rollout.incumbent in self.failures:
             return False

@@ -50,6 +50,14 @@ def test_the_operators_own_is_not_missed_on_the_leaderboard() -> None:
     assert site.step().incumbent == HOUSE
 
 
+def test_after_a_restart_one_that_has_not_been_seen_yet_is_waited_for() -> None:
+    site = Site(models={"new": Model(0.2)})
+    site.rollout = Rollout(incumbent=HOUSE)
+    site.step()
+    assert site.step(RULES.grace - TICK).incumbent == HOUSE
+    assert site.step().incumbent == NEW
+
+
 def test_a_trial_outlives_the_incumbents_absence_but_takes_no_step_in_it() -> None:
     site = challenged("canary")
     site.models["old"].state = "lost"
