@@ -156,6 +156,19 @@ async def test_it_is_made_once_for_many_and_sent_once_to_each(tmp_path: Path, mo
         assert (live["turns"], live["gap_p95_ms"]) == (1, 300.0)
 
 
+async def test_new_scores_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_module, "FRESH_SECONDS", 0.0)
+    async with served(tmp_path) as site:
+        shown = []
+        for value in (0.6, 0.6, 0.9):
+            await site.routing.scores.add(scores(value), validator="5Validator", now=time.time())
+            site.routing.control._scored_at = None
+            await site.routing.control.look()
+            metric = (await site.get("/v1/leaderboard"))["models"][0]["metrics"]["total"]
+            shown.append((metric["latest"], metric["samples"]))
+        assert shown == [(0.6, 1), (0.6, 2), (0.9, 3)]
+
+
 async def test_an_empty_one_says_why(tmp_path: Path) -> None:
     async with served(tmp_path, snapshot=False) as site:
         board = await site.get("/v1/leaderboard")
