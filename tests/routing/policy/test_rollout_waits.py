@@ -28,7 +28,7 @@ def test_an_incumbent_that_lost_its_workers_is_replaced_after_a_grace(state: str
 def test_the_operators_own_that_cannot_be_loaded_is_not_waited_for() -> None:
     site = Site(models={"new": Model(0.2)}, house="failed")
     site.rollout = Rollout(incumbent=HOUSE)
-    assert site.step().incumbent == NEW
+    assert (site.step().incumbent, site.rollout.barred) == (NEW, ())
 
 
 def test_a_network_that_fails_now_and_then_sets_nobody_back() -> None:

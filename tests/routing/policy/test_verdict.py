@@ -34,6 +34,7 @@ def test_late_frames_count_beyond_the_others() -> None:
     assert code(stats(300.0, misses=0.021), stats(300.0, misses=0.01)) is None
     assert code(LiveStats(frames=499, misses=1.0)) is None
     assert code(LiveStats(frames=500, misses=1.0), LiveStats()) == "misses"
+    assert code(LiveStats(frames=500, misses=0.1), LiveStats(frames=499, misses=0.5)) == "misses"
 
 
 def test_failures_count_once_they_cannot_be_chance() -> None:
@@ -58,6 +59,8 @@ def test_callers_who_leave_at_once_are_nobodys_fault() -> None:
     assert code(quiet(0.4, 20), quiet(0.3, 20)) is None
     assert code(quiet(1.0, 8), quiet(0.9, 50)) is None
     assert code(quiet(0.5, 1000), quiet(0.45, 1000)) is None
+    assert code(quiet(0.6, 200), quiet(0.3, 10)) is None
+    assert code(quiet(0.6, 200), quiet(0.3, 1000)) == "silent"
     assert code(quiet(0.7, 1000), quiet(0.45, 1000)) == "silent"
 
 
