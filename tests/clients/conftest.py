@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from benchmarks.recordings import SAMPLE_RATE, recordings
 from tests.clients import microphone
+from tests.clients.fake_realtime import FakeServer, Script, running
 from tests.clients.microphone import Launch, Recording, Samples, chromium_arguments, silence, write_wav
 from tests.clients.muse_page import MusePage, Visit, open_page
 from tests.prerequisites import RECORDINGS, absent, require_recordings
@@ -69,9 +70,22 @@ def asker(launch: Launch, recording: Recording, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="module")
+def hearing(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """A browser with a microphone at which nobody speaks."""
+    return launch(write_wav(tmp_path_factory.mktemp("microphone") / "nobody.wav", silence(1)))
+
+
+@pytest.fixture(scope="module")
 def deaf(launch: Launch) -> Browser:
     """A browser without a microphone."""
     return launch(None)
+
+
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakeServer]:
+    """A server in whose calls nobody answers; a module may have one of its own."""
+    with running(Script(turns=())) as server:
+        yield server
 
 
 @pytest.fixture

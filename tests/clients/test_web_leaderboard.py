@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -13,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.clients.checks import assert_fits, assert_readable, assert_readable_by_day_and_night
 from tests.clients.demo_board import demo_board, embedded_board, empty_board
 from tests.clients.demo_entries import Json
-from tests.clients.fake_realtime import FakeServer, Script, running
+from tests.clients.fake_realtime import FakeServer, Script
 from tests.clients.fake_routing import Asked, RoutingScript
 from tests.clients.muse_page import MusePage, Visit
 
@@ -29,12 +28,6 @@ EIGHT = [
     "pelagic/whisper-duo",
     "quill/first-light",
 ]
-
-
-@pytest.fixture(scope="module")
-def fake() -> Iterator[FakeServer]:
-    with running(Script(turns=())) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect
 from tests.clients.checks import assert_fits, assert_readable
 from tests.clients.demo_board import demo_board, version
 from tests.clients.demo_entries import Json
-from tests.clients.fake_realtime import FakeServer, Script, running
+from tests.clients.fake_realtime import FakeServer
 from tests.clients.fake_routing import Asked, RoutingScript
 from tests.clients.microphone import chromium_arguments
 from tests.clients.muse_page import MusePage, Visit
@@ -21,12 +21,6 @@ pytestmark = pytest.mark.browser
 MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 REVERSED = "\u202egnp.exe\u2066 \u05d0\u05d1\u05d2"
 LONG = "x" * 300
-
-
-@pytest.fixture(scope="module")
-def fake() -> Iterator[FakeServer]:
-    with running(Script(turns=())) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Browser
 
-from tests.clients.fake_realtime import FakeServer, Script, running
-from tests.clients.microphone import Launch, silence, write_wav
+from tests.clients.fake_realtime import FakeServer
 from tests.clients.muse_page import Visit
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def hearing(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """A browser with a microphone at which nobody speaks."""
-    return launch(write_wav(tmp_path_factory.mktemp("microphone") / "nobody.wav", silence(1)))
-
-
-@pytest.fixture(scope="module")
-def fake() -> Iterator[FakeServer]:
-    with running(Script(turns=())) as server:
-        yield server
 
 
 def test_leaving_ends_the_call_and_who_comes_back_can_start_another(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 HOTKEY = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
@@ -39,6 +40,15 @@ def checkpoint(**others: bytes) -> dict[str, bytes]:
 
 
 TAKEN = ("README.md", "config.json", "hotkey.txt", "model.safetensors", "voices/calm.wav")
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> Path:
+    """Write them below `directory`, which is returned."""
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return directory
 
 
 def digest(files: Mapping[str, bytes]) -> str:

@@ -12,7 +12,7 @@ from models.hub.settings import HubSettings, read_settings
 from models.hub.snapshot import Snapshot, resolve
 from streaming.errors import EngineError
 from tests.models.hub.fake_hub import COMMIT, REPOSITORY, FakeHub
-from tests.models.hub.files import HOTKEY, TAKEN, checkpoint, digest, safetensors
+from tests.models.hub.files import HOTKEY, TAKEN, checkpoint, digest, safetensors, write_files
 
 REF = f"{REPOSITORY}@{COMMIT}"
 
@@ -27,12 +27,7 @@ def mirror(tmp_path: Path) -> Path:
 @pytest.fixture
 def copy(mirror: Path) -> Path:
     """The commit's directory in the mirror."""
-    root = mirror / REPOSITORY / COMMIT
-    for name, content in checkpoint().items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return root
+    return write_files(mirror / REPOSITORY / COMMIT, checkpoint())
 
 
 @pytest.fixture

@@ -11,17 +11,12 @@ from models.hub.errors import WeightsRefusedError, WeightsUnavailableError
 from models.hub.ref import LocalRef
 from models.hub.settings import HubSettings
 from models.hub.snapshot import Snapshot, resolve
-from tests.models.hub.files import HOTKEY, TAKEN, checkpoint, digest
+from tests.models.hub.files import HOTKEY, TAKEN, checkpoint, digest, write_files
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    root = tmp_path / "weights"
-    for name, content in checkpoint().items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return root
+    return write_files(tmp_path / "weights", checkpoint())
 
 
 @pytest.fixture

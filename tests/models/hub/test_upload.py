@@ -17,7 +17,7 @@ from models.hub.snapshot import Snapshot, resolve
 from models.hub.upload import Published, publish
 from tests.models.hub.fake_hub import REPOSITORY
 from tests.models.hub.fake_uploads import TOKEN, UploadHub, serving_uploads
-from tests.models.hub.files import HOTKEY, TAKEN, checkpoint
+from tests.models.hub.files import HOTKEY, TAKEN, checkpoint, write_files
 
 # huggingface_hub's own, of its LFS uploads.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -36,12 +36,7 @@ def uploads(monkeypatch: pytest.MonkeyPatch) -> Iterator[UploadHub]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    root = tmp_path / "weights"
-    for name, content in checkpoint().items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return root
+    return write_files(tmp_path / "weights", checkpoint())
 
 
 @pytest.fixture
