@@ -143,7 +143,8 @@ def test_of_many_models_only_what_changed_is_fetched_and_drawn_anew(
     page = loaded(visit(deaf))
     expect(page.locator(".line")).to_have_count(256)
     page.evaluate("document.querySelectorAll('.cell-status').forEach((one) => { one.dataset.old = ''; })")
-    look_again(page)
+    with page.expect_response("**/v1/leaderboard"):
+        look_again(page)
     expect(page.locator("#source")).to_contain_text("read 41 s ago")
     assert (fake.asked.boards, fake.asked.unchanged) == (2, 1)
     board["models"][7] |= {"status": "barred"}
