@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
@@ -10,10 +11,15 @@ from pydantic_settings import NoDecode
 
 _LEAST_KEY = 16
 
+_TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+"""What browsers, which send their key in a WebSocket's subprotocol, can send there (RFC 9110, section 5.6.2)."""
 
-def _long_enough(key: SecretStr) -> SecretStr:
+
+def _usable(key: SecretStr) -> SecretStr:
     if len(key.get_secret_value()) < _LEAST_KEY:
         raise ValueError(f"a key has at least {_LEAST_KEY} characters")
+    if not _TOKEN.fullmatch(key.get_secret_value()):
+        raise ValueError("a key has letters, digits and !#$%&'*+-.^_`|~ only: browsers can send no others")
     return key
 
 
@@ -23,7 +29,7 @@ def _split(value: object) -> object:
     return value
 
 
-AccessKey = Annotated[SecretStr, AfterValidator(_long_enough)]
+AccessKey = Annotated[SecretStr, AfterValidator(_usable)]
 """The key that clients must send."""
 
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]

@@ -63,7 +63,7 @@ export function fetchWithKey(path, options = {}) {
  */
 export function commonProblem({ status, headers }) {
   if (status === 401) {
-    return problems.key();
+    return storedKey() ? problems.keyRefused() : problems.key();
   }
   return status === 429 || status === 503 ? problems.busy(Number(headers.get("Retry-After")) || null) : null;
 }

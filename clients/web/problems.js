@@ -50,6 +50,8 @@ export const problems = Object.freeze({
     new Problem(`${model} is not available now`, "Choose another model, or Auto, then try again.", { model }),
   key: () =>
     new Problem("This server asks for a key", "Enter the API key that its owner gave you.", { needsKey: true }),
+  keyRefused: () =>
+    new Problem("That key is not valid here", "Enter the API key that the server's owner gave you.", { needsKey: true }),
   unknown: () => new Problem("Something unexpected happened", "Try again, or reload the page."),
 });
 

@@ -290,8 +290,12 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(visit: Visit, deaf: Browser, fa
     muse = visit(deaf)
     key = muse.page.get_by_label("API key")
     expect(key).to_be_focused()
-    muse.page.keyboard.type("sk-wrong")
+    muse.page.keyboard.type("not a key")
     muse.page.keyboard.press("Enter")
+    assert key.evaluate("one => one.validity.patternMismatch"), "no browser could send it"
+    key.fill(" sk-wrong ")
+    muse.page.keyboard.press("Enter")
+    expect(muse.page.get_by_role("alert")).to_contain_text("That key is not valid here")
     expect(key).to_have_value("")
     expect(key).to_be_focused()
     asked = fake.asked.boards

@@ -49,7 +49,9 @@ test("what is read is asked for again only where it changed, what is sent is nev
 
 test("a key is asked for where it lacks, and not where it would not help", async () => {
   serving(() => refusal(401));
-  await assert.rejects(getJson("/"), ({ needsKey }) => needsKey);
+  await assert.rejects(getJson("/"), ({ needsKey, message }) => needsKey && /asks for a key/.test(message));
+  key = "sk-wrong";
+  await assert.rejects(getJson("/"), ({ needsKey, message }) => needsKey && /not valid/.test(message));
   mock.restoreAll();
   serving(() => refusal(403));
   await assert.rejects(getJson("/"), new Refusal(403, "some_code", "In the server's words."));
