@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 from routing.leaderboard import Snapshot, SourceState
 from routing.snapshot_file import SnapshotFileError, read
 from routing.source import state_of
-
-_log = logging.getLogger(__name__)
 
 _Signature = tuple[int, int, int]  # inode, time of change, size
 
@@ -54,8 +51,6 @@ class FileSource:
             changed = await asyncio.to_thread(self._read_if_changed)
         except SnapshotFileError as error:
             self._failures += 1
-            if error.public != self._problem:
-                _log.warning("the leaderboard's file is not used", extra={"fields": {"problem": error.message}})
             self._problem = error.public
             return
         self._problem, self._failures = None, 0

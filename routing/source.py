@@ -16,7 +16,7 @@ class SnapshotSource(Protocol):
     async def refresh(self, *, now: float) -> SourceState:
         """Read anew where that is due at `now` (Unix time, s), and say how it went.
 
-        A failure leaves the last good snapshot in place and is told in `SourceState.problem`.
+        A failure leaves the last good snapshot in place and is told in `SourceState.problem`, which the caller logs.
         """
 
     async def close(self) -> None:

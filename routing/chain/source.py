@@ -98,10 +98,10 @@ class ChainSource:
             self._failures += 1
             longest = min(FIRST_RETRY * 2.0 ** min(self._failures - 1, 32), self._refresh_seconds)
             self._wait = longest * (0.5 + 0.5 * self._jitter())
-            self._tell(error.message)
+            self._problem = error.message
             return
         self._snapshot, self._failures, self._wait = snapshot, 0, self._refresh_seconds
-        self._tell(await self._keep(snapshot) or self._too_old(snapshot, now))
+        self._problem = await self._keep(snapshot) or self._too_old(snapshot, now)
 
     def _check_progress(self, snapshot: Snapshot, now: float) -> None:
         """A node that lags behind what is known is not believed; one that still does when that is stale, is."""
@@ -117,10 +117,10 @@ class ChainSource:
         try:
             snapshot = await asyncio.to_thread(snapshot_file.read, self._cache)
         except SnapshotFileError as error:
-            self._tell(f"what was kept cannot be used: {error.public}")
+            _dropped(error.public)
             return None
         if not self._origin.matches(snapshot):
-            self._tell(f"what was kept cannot be used: {self._cache.name} is of another leaderboard")
+            _dropped(f"{self._cache.name} is of another leaderboard")
             return None
         return snapshot
 
@@ -136,13 +136,6 @@ class ChainSource:
             return None
         return f"{self._origin.network}: the node's newest block is {now - snapshot.taken_at:.0f} s old"
 
-    def _tell(self, problem: str | None) -> None:
-        if problem is not None and problem != self._problem:
-            _log.warning("trouble with the chain's leaderboard", extra={"fields": {"problem": problem}})
-        elif problem is None and self._problem is not None:
-            _log.info("the chain's leaderboard is well again")
-        self._problem = problem
-
     def _state(self, now: float) -> SourceState:
         return state_of(
             self._snapshot,
@@ -151,3 +144,8 @@ class ChainSource:
             problem=self._problem,
             failures=self._failures,
         )
+
+
+def _dropped(fault: str) -> None:
+    """Logged here, as it passes: the chain is read at once instead, and that is what the state tells of."""
+    _log.warning("the leaderboard that was kept is not used", extra={"fields": {"problem": fault}})
