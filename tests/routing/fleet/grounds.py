@@ -27,7 +27,7 @@ from routing.settings import RoutingSettings
 from streaming.engine import Begin, EngineLost, EngineSession, HearAudio, Speech
 from streaming.wire.moshi import FRAME_SAMPLES
 
-KEY = "a key that is long enough"
+KEY = "a-key-that-is-long-enough"
 OPTIONS = "--engine echo-duplex --slots 2 --late-ms 1000000"
 PACE = Pace(look=0.2, settle=0.5, refusal=(1.0, 60.0))
 SECONDS = 60.0
