@@ -8,6 +8,7 @@ import pytest
 from huggingface_hub import set_client_factory
 
 from models.hub.download import Progress
+from models.hub.locks import let_go
 from models.hub.ref import HubRef
 from models.hub.settings import HubSettings
 from models.hub.snapshot import Snapshot, resolve
@@ -22,6 +23,13 @@ def library_client() -> Iterator[None]:
     """Give huggingface_hub a plain client again."""
     yield
     set_client_factory(lambda: httpx2.Client(follow_redirects=True))
+
+
+@pytest.fixture(autouse=True)
+def no_use() -> Iterator[None]:
+    """What a test has used, it uses no more."""
+    yield
+    let_go()
 
 
 @pytest.fixture
@@ -41,7 +49,7 @@ def settings(hub: FakeHub, tmp_path: Path) -> HubSettings:
         endpoint=hub.endpoint,
         hosts=(CDN_HOST,),
         allow_loopback=True,
-        timeout_seconds=2,
+        timeout_seconds=30,
         retries=3,
         retry_seconds=0.01,
     )

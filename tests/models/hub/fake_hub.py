@@ -132,7 +132,7 @@ class HubHandler(BaseHTTPRequestHandler):
         )
         path = unquote(url.path)
         if hub.silent:
-            hub.silent.wait(timeout=10)
+            hub.silent.wait()
         if hub.statuses:
             self.send(hub.statuses.pop(0), {"Retry-After": "100000"})
         elif path.startswith("/cdn/"):
@@ -223,5 +223,5 @@ class HubHandler(BaseHTTPRequestHandler):
         if cut is not None and cut < len(body):
             self.wfile.flush()
             if self.fake.stalled:
-                self.fake.stalled.wait(timeout=10)
+                self.fake.stalled.wait()
             self.close_connection = True

@@ -41,7 +41,7 @@ def test_addresses_that_are_public(address: str) -> None:
 
 
 def ask(url: str, *addresses: str, **changed: object) -> httpx2.Response:
-    settings = HubSettings(timeout_seconds=0.5).model_copy(update=changed)
+    settings = HubSettings().model_copy(update=changed)
     with guarded_client(settings, resolver=lambda host, port: list(addresses)) as client:
         return client.get(url)
 
@@ -246,13 +246,15 @@ def test_an_answer_that_never_gets_to_its_end_is_left(piece: bytes) -> None:
         thread = threading.Thread(target=pour)
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        settings = HubSettings(endpoint=url, allow_loopback=True, timeout_seconds=5)
+        settings = HubSettings(endpoint=url, allow_loopback=True, timeout_seconds=60)
         with (
-            guarded_client(settings, resolver=loopback, seconds=0.3) as client,
+            guarded_client(settings, resolver=loopback, seconds=1) as client,
             pytest.raises(WeightsUnavailableError, match=r"did not answer in time|the connection failed"),
         ):
             client.get(url)
-        thread.join(timeout=5)
+        # Where its second was up before it had connected, the other side still waits for it.
+        socket.create_connection(server.getsockname()).close()
+        thread.join(timeout=60)
         assert not thread.is_alive()
 
 

@@ -114,7 +114,7 @@ def test_somebody_elses_download_is_not_waited_for_forever(hub: FakeHub, fetch: 
     with ThreadPoolExecutor(1) as pool:
         downloading = pool.submit(fetch)
         while not hub.requests:
-            pass
+            time.sleep(0.01)
         with pytest.raises(WeightsUnavailableError, match="somebody else is still downloading it"):
             fetch(max_seconds=0.05)
         hub.stalled.set()
@@ -164,7 +164,9 @@ def test_too_much_in_all_is_refused_before_a_byte_is_fetched(hub: FakeHub, fetch
 
 def test_a_full_disk_is_noticed_before_a_byte_is_fetched(hub: FakeHub, fetch: Fetch) -> None:
     hub.listed_sizes[WEIGHTS] = 2**60
-    with pytest.raises(WeightsUnavailableError, match="bytes free"):
+    with pytest.raises(
+        WeightsUnavailableError, match=r"no room: 1152921504\.61 GB are needed, the disk has [\d.]+ GB free"
+    ):
         fetch(max_file_bytes=2**61, max_total_bytes=2**61)
     assert not hub.asked(WEIGHTS)
 
@@ -287,24 +289,21 @@ def test_a_branch_is_refused_before_the_hub_is_asked(hub: FakeHub, settings: Hub
 
 def test_a_server_that_stalls_is_left(hub: FakeHub, fetch: Fetch) -> None:
     hub.stalled = threading.Event()
-    started = time.monotonic()
     with pytest.raises(WeightsUnavailableError, match=r"did not answer in time \(1 bytes kept\)"):
-        fetch(timeout_seconds=0.1, retries=0)
-    assert time.monotonic() - started < 4
+        fetch(timeout_seconds=2, retries=0)
 
 
 def test_a_server_that_never_answers_is_left(hub: FakeHub, fetch: Fetch) -> None:
     """huggingface_hub asks for its listing without a timeout."""
     hub.silent = threading.Event()
-    started = time.monotonic()
     with pytest.raises(WeightsUnavailableError, match="did not answer in time"):
         fetch(timeout_seconds=0.1)
-    assert time.monotonic() - started < 4
 
 
 def test_a_download_that_trickles_is_ended(hub: FakeHub, fetch: Fetch) -> None:
-    hub.cuts["hotkey.txt"] = [1] * 49
-    with pytest.raises(WeightsUnavailableError, match=r"hotkey\.txt: the download took longer than 0\.1 s"):
+    hub.files = {WEIGHTS: hub.files[WEIGHTS]}  # whatever is asked for, the time is up in it
+    hub.cuts[WEIGHTS] = [1] * 49
+    with pytest.raises(WeightsUnavailableError, match=rf"{WEIGHTS}: the download took longer than 0\.1 s"):
         fetch(max_seconds=0.1, retry_seconds=0.02, retries=9)
 
 

@@ -47,7 +47,7 @@ def settings(uploads: UploadHub, tmp_path: Path) -> HubSettings:
         hosts=(),
         token=SecretStr(TOKEN),
         allow_loopback=True,
-        timeout_seconds=2,
+        timeout_seconds=30,
     )
 
 
