@@ -13,6 +13,7 @@ from routing.fleet.pool import EnginePool
 from routing.router import Router
 from routing.scores.intake import Intake, admitted
 from routing.scores.nonces import NonceStore
+from routing.scores.queries import StoreRules
 from routing.scores.store import ScoreStore
 from routing.settings import RoutingSettings
 from routing.sources import open_source
@@ -55,7 +56,7 @@ async def open_routing(
     pool = EnginePool(build, clock=clock)
     fleet = open_fleet(settings, engines, pool, key=engine_key, clock=clock)
     database = await asyncio.to_thread(open_database, settings.database.get_secret_value())
-    scores = ScoreStore(database)
+    scores = ScoreStore(database, StoreRules.of(settings))
     router = Router(fleet=fleet, pool=pool, rules=settings.rules(), clock=clock, now=now, on_error=on_error)
     control = Control(
         router,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.weights import DEFAULT_DIRECTORY
@@ -55,6 +55,15 @@ class RoutingSettings(BaseSettings):
         default=(), description="hotkeys, comma-separated, that may score; else those with a permit and the stake"
     )
     min_stake: float = Field(default=1000, ge=0, description="alpha tokens that such a validator has at least")
+    rescoring_days: float = Field(
+        default=7,
+        gt=0,
+        description="after which validators score a model anew: the half-life of scores, gone after twice that",
+    )
+    scorer_profile: str | None = Field(
+        default=None, description="the scorer profile that counts; the one that most validators use by default"
+    )
+    retention_days: float = Field(default=90, gt=0, description="for which scores are kept")
 
     fleet: Literal["static", "local", "ray"] = Field(
         default="static",
@@ -122,6 +131,12 @@ class RoutingSettings(BaseSettings):
             raise ValueError("expected rising shares between 0 and 1")
         return value
 
+    @model_validator(mode="after")
+    def _kept_while_they_count(self) -> Self:
+        if self.retention_days < 8 * self.rescoring_days:
+            raise ValueError(f"{PREFIX}RETENTION_DAYS: expected at least 8 times {PREFIX}RESCORING_DAYS, for averages")
+        return self
+
     def rules(self) -> Rules:
         """What the policy goes by."""
         return Rules(
@@ -158,5 +173,5 @@ def read_settings() -> RoutingSettings:
         return RoutingSettings()
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        name = PREFIX + str(first["loc"][0]).upper()
-        raise EngineError(f"{name}: {first['msg']}", code="invalid_value") from None
+        name = "".join(f"{PREFIX}{field}".upper() + ": " for field in first["loc"][:1])
+        raise EngineError(f"{name}{first['msg']}", code="invalid_value") from None

@@ -62,6 +62,7 @@ async def read_scores(
     A database that has not been made yet has no scores, and is not made for that.
     """
     from routing.scores.intake import admitted
+    from routing.scores.queries import StoreRules
     from routing.scores.store import ScoreStore
     from routing.storage.address import parse_address
     from routing.storage.database import open_database
@@ -74,7 +75,8 @@ async def read_scores(
         database = await asyncio.to_thread(open_database, url)
         try:
             heard = admitted(settings, snapshot)
-            return await ScoreStore(database).scoreboard(now=now, validators=heard), None
+            store = ScoreStore(database, StoreRules.of(settings))
+            return await store.scoreboard(now=now, validators=heard), None
         finally:
             await asyncio.to_thread(database.close)
     except EngineError as error:

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Text, case, cast, delete, func, insert, null, select
 from sqlalchemy.orm import Session
@@ -17,6 +17,7 @@ from routing.scores.series import AverageRules, Scoring
 from routing.scores.standings import TOTAL, MinerStanding
 from routing.scores.submission import Score, Submission
 from routing.scores.tables import ScoredVersionRow, ScorerRow, ScoringRow, SubmissionRow
+from routing.settings import RoutingSettings
 from routing.storage import upsert
 
 _HOUR = 3600.0
@@ -25,17 +26,27 @@ _FORGOTTEN_AT_ONCE = 50  # more than comes in meanwhile, and soon done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreRules:
-    """`retention`: seconds for which scores are kept. `series`: newest scorings of a version by one validator that its
-    averages rest on. `submissions`, `scorings`: taken of one validator in an hour, at most. `history`: points in one
-    answer, at most.
+    """`profile`: the scorer profile that counts; by default the one that most validators use. `retention`: seconds for
+    which scores are kept. `series`: newest scorings of a version by one validator that its averages rest on.
+    `submissions`, `scorings`: taken of one validator in an hour, at most. `history`: points in one answer, at most.
     """
 
     averages: AverageRules = field(default_factory=AverageRules)
+    profile: str | None = None
     retention: float = 90 * 86400.0
     series: int = 64
     submissions: int = 120
     scorings: int = 1024
     history: int = 1000
+
+    @classmethod
+    def of(cls, settings: RoutingSettings) -> Self:
+        """As the operator has them."""
+        return cls(
+            averages=AverageRules(rescoring=settings.rescoring_days * 86400),
+            profile=settings.scorer_profile,
+            retention=settings.retention_days * 86400,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +170,7 @@ def history(
     """See `ScoreStore.history`. `in_force`: a scorer profile, and validators."""
     if in_force is None:
         profiles = {scorer.validator: scorer.profile for scorer in overview(session, since)[0]}
-        in_force = profile_in_force(profiles) or "", profiles.keys()
+        in_force = rules.profile or profile_in_force(profiles) or "", profiles.keys()
     profile, validators = in_force
     failed = 0.0 if metric == TOTAL else null()
     value = case((ScoringRow.failure.is_not(None), failed), else_=ScoringRow.metrics[metric].as_float())

@@ -18,14 +18,29 @@ from routing.scores.standings import TOTAL, MinerStanding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AverageRules:
-    """Times in seconds. `failures`: how many in a row make a validator call a model failing.
-
-    `oldest` is twice the age at which validators score a model anew.
+    """`rescoring`: seconds after which validators score a model anew. `failures`: how many in a row make a validator
+    call a model failing.
     """
 
-    half_life: float = 2 * 86400.0
-    oldest: float = 14 * 86400.0
+    rescoring: float = 7 * 86400.0
     failures: int = 2
+
+    @property
+    def half_life(self) -> float:
+        """Seconds. If it were much shorter than the time between scorings, each would stand alone, and no average
+        would ever be surer than one scoring is.
+        """
+        return self.rescoring
+
+    @property
+    def oldest(self) -> float:
+        """Seconds after which what has not been scored anew no longer counts: one round may be missed."""
+        return 2 * self.rescoring
+
+    @property
+    def reach(self) -> float:
+        """Seconds after which a scoring is left out of its series, in which it hardly weighs by then."""
+        return 8 * self.half_life
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,8 @@ class ScoreStore:
             since = now - self._rules.averages.oldest
             scorers, revisions = await self._database.read(lambda session: queries.overview(session, since))
             scorers = [scorer for scorer in scorers if validators is None or scorer.validator in validators]
-            profile = profile_in_force({scorer.validator: scorer.profile for scorer in scorers})
+            used = {scorer.validator: scorer.profile for scorer in scorers}
+            profile = self._rules.profile or profile_in_force(used)
             heard = frozenset(scorer.validator for scorer in scorers)
             self._in_force = profile or "", heard
             if profile is None:
@@ -89,7 +90,7 @@ class ScoreStore:
             list(changed),
             profile=basis.profile,
             validators=basis.validators,
-            since=now - averages.oldest,
+            since=now - averages.reach,
             series=self._rules.series,
         )
         return stand(scorings, now=now, rules=averages)

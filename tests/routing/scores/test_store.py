@@ -218,3 +218,22 @@ async def test_boards_asked_for_at_once_are_one(store: ScoreStore) -> None:
     boards = await asyncio.gather(*(store.scoreboard(now=NOW) for _ in range(5)))
     assert all(board == boards[0] for board in boards)
     assert dataclasses.is_dataclass(boards[0].of(A).total)
+
+
+async def test_the_operator_may_say_which_profile_counts(database: Database) -> None:
+    store = ScoreStore(database, StoreRules(profile="new"))
+    for validator, profile, value in (("5a", "old", 0.2), ("5b", "old", 0.2), ("5c", "new", 0.8)):
+        await store.add(submission({A: value}, profile=profile), validator=validator, now=NOW)
+    assert [point.value for point in await store.history(A, "total", since=0)] == [0.8]
+    total = (await store.scoreboard(now=NOW)).of(A).total
+    assert total is not None
+    assert (total.average, total.validators) == (0.8, 1)
+
+
+async def test_a_validator_that_scores_anew_every_week_becomes_sure(store: ScoreStore) -> None:
+    for week, value in enumerate((0.70, 0.72, 0.71, 0.69, 0.70)):
+        await store.add(submission({A: value}), validator="5a", now=NOW + 7 * week * DAY)
+    total = (await store.scoreboard(now=NOW + 28 * DAY)).of(A).total
+    assert total is not None
+    assert total.samples == 5
+    assert 0.6 < total.low < total.average < total.high < 0.8
