@@ -15,9 +15,10 @@ from websockets.exceptions import ConnectionClosed
 from models.worker.batch import Step
 from models.worker.echo import EchoBatch
 from streaming.engine import FrameTimes, Samples
-from streaming.wire.moshi import Frame, Handshake, Metadata, OggOpus, Pcm, Ping, decode, encode
+from streaming.wire.moshi import FRAME_SAMPLES, Frame, Handshake, Metadata, OggOpus, Pcm, Ping, decode, encode
 from tests.models.worker.loopback import (
     FRAME_SECONDS,
+    PATIENCE,
     Worker,
     begin,
     converse,
@@ -130,12 +131,11 @@ MISUSES: list[tuple[Misuse, int, str]] = [
 ]
 
 
-async def beside(host: Worker, misuse: Callable[[], Awaitable[None]]) -> Samples:
-    """What a neighbour is answered while somebody misbehaves."""
-    started = asyncio.Event()
-    neighbour = asyncio.create_task(converse(host, SPEECH, started))
-    await started.wait()
-    await misuse()
+async def beside(host: Worker, misuse: Callable[[str], Awaitable[None]], audio: Samples = SPEECH) -> Samples:
+    """What a neighbour who says `audio` is answered while somebody misbehaves, who is told the neighbour's session."""
+    started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    neighbour = asyncio.create_task(converse(host, audio, started))
+    await misuse(await started)
     return await neighbour
 
 
@@ -146,7 +146,7 @@ async def test_a_misuse_gets_its_error_and_the_neighbour_hears_what_it_would_hav
     ends: dict[str, tuple[int | None, str]] = {}
     async with worker(slots=8) as host:
 
-        async def misuses() -> None:
+        async def misuses(neighbour: str) -> None:
             for misuse, _, _ in some:
                 async with host.talk() as client:
                     if misuse is not somebody_elses_session:
@@ -163,11 +163,10 @@ async def test_a_misuse_gets_its_error_and_the_neighbour_hears_what_it_would_hav
 async def test_naming_the_neighbours_own_session_gives_no_hold_on_it(alone: Samples) -> None:
     async with worker() as host:
 
-        async def misuse() -> None:
-            (session,) = [slot["session"] for slot in await host.slots() if slot["session"]]
+        async def misuse(neighbour: str) -> None:
             async with host.talk() as client:
                 await begin(client)
-                await client.send(encode(Metadata(values={"type": "close", "session": session})))
+                await client.send(encode(Metadata(values={"type": "close", "session": neighbour})))
                 assert await ending(client) == (1008, "invalid_session")
 
         np.testing.assert_array_equal(await beside(host, misuse), alone)
@@ -176,13 +175,14 @@ async def test_naming_the_neighbours_own_session_gives_no_hold_on_it(alone: Samp
 async def test_a_client_that_breaks_off_leaves_no_trace(alone: Samples) -> None:
     async with worker(slots=2) as host:
 
-        async def misuse() -> None:
+        async def misuse(neighbour: str) -> None:
             for _ in range(4):
                 async with host.talk() as client:
+                    session = await session_of(client)
                     await begin(client)
                     await client.send(encode(Pcm(audio=speech(2))))
                     client.transport.abort()
-                await host.until(lambda slots: sum(slot["state"] == "free" for slot in slots) == 1)
+                await host.until_left(session)
 
         np.testing.assert_array_equal(await beside(host, misuse), alone)
 
@@ -201,50 +201,54 @@ class Talkative(EchoBatch):
 async def test_a_client_that_never_reads_is_closed_and_its_slot_is_free(alone: Samples) -> None:
     async with worker(batch=lambda: Talkative(4), send_buffer_bytes=4096) as host:
 
-        async def misuse() -> None:
+        async def misuse(neighbour: str) -> None:
             deaf = socket.socket()
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.connect(("127.0.0.1", int(host.url.rpartition(":")[2])))
             async with host.talk(sock=deaf, max_queue=1) as client:
+                session = await session_of(client)
                 await begin(client)
                 client.transport.pause_reading()
                 for _ in range(5):
                     await client.send(encode(Pcm(audio=speech(1))))
                     await asyncio.sleep(FRAME_SECONDS)
-                await host.until(lambda slots: sum(slot["state"] == "free" for slot in slots) >= 3)
+                await host.until_left(session)
                 client.transport.abort()
 
         np.testing.assert_array_equal(await beside(host, misuse), alone)
-        assert 'conversations_closed_total{code="1013"} 1.0' in (await host.get("/metrics")).text
+        await host.until_counted('conversations_closed_total{code="1013"} 1.0')
 
 
-async def test_a_silent_client_is_reaped_and_one_that_speaks_is_not(alone: Samples) -> None:
-    async with worker(silent_seconds=0.4) as host:
+async def test_a_silent_client_is_reaped_and_one_that_speaks_is_not() -> None:
+    audio = speech(40)  # which takes longer
+    async with worker(silent_seconds=2) as host:
 
-        async def misuse() -> None:
+        async def misuse(neighbour: str) -> None:
             async with host.talk() as client:
                 await begin(client)
                 assert await ending(client) == (1001, "silent")
 
-        np.testing.assert_array_equal(await beside(host, misuse), alone)
+        answer = await beside(host, misuse, audio)
+        np.testing.assert_array_equal(answer, audio[:-FRAME_SAMPLES])
 
 
 async def test_a_client_that_opens_and_sends_nothing_at_all_is_closed(alone: Samples) -> None:
-    async with worker(first_message_seconds=0.4) as host:
+    async with worker(first_message_seconds=2) as host:
 
-        async def misuse() -> None:
+        async def misuse(neighbour: str) -> None:
             async with host.talk() as client:
+                session = await session_of(client)
                 assert await ending(client) == (1001, "silent")
-            await host.until(lambda slots: sum(slot["state"] == "free" for slot in slots) == 3)
+            await host.until_left(session)
 
         np.testing.assert_array_equal(await beside(host, misuse), alone)
 
 
 async def test_pings_keep_a_client_only_until_it_begins() -> None:
-    async with worker(first_message_seconds=0.4, silent_seconds=0.8) as host, host.talk() as client:
+    async with worker(first_message_seconds=2, silent_seconds=1) as host, host.talk() as client:
         for _ in range(12):
             await client.send(encode(Ping()))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
         assert sum(slot["state"] == "opening" for slot in await host.slots()) == 1
         await begin(client)
 
@@ -262,11 +266,13 @@ async def test_pings_keep_a_client_only_until_it_begins() -> None:
 class SlowToPrepare(EchoBatch):
     """Takes a second over a prompt."""
 
-    left = 12
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots)
+        self.pieces: list[float] = []
 
     def prepare(self) -> bool:
-        self.left -= 1
-        if self.left > 0:
+        self.pieces.append(time.monotonic())
+        if len(self.pieces) < 12:
             time.sleep(0.08)
             return True
         return super().prepare()
@@ -274,36 +280,37 @@ class SlowToPrepare(EchoBatch):
 
 async def test_a_stock_client_is_awaited_from_when_it_is_told_that_it_is_heard() -> None:
     pytest.importorskip("sphn")
+    batch = SlowToPrepare(4)
     async with (
-        worker(batch=lambda: SlowToPrepare(4), first_message_seconds=0.5) as host,
+        worker(batch=lambda: batch, first_message_seconds=0.5) as host,
         host.talk("audio=opus") as client,
     ):
-        began = time.monotonic()
         assert decode(await client.recv(decode=False)) == Handshake()
-        told = time.monotonic()
-        assert told - began > 0.6  # longer than a client may be silent that could speak
+        began, ready = batch.pieces[0], batch.pieces[11]
+        assert ready - began > 0.5  # longer than a client may be silent that could speak
         assert await ending(client) == (1001, "silent")
-        assert 0.4 < time.monotonic() - told < 2
+        assert time.monotonic() - ready > 0.5
 
 
 async def test_a_half_open_client_is_reaped(alone: Samples) -> None:
-    async with worker(ping_seconds=0.2) as host:
+    async with worker(ping_seconds=2) as host:
 
-        async def misuse() -> None:
+        async def misuse(neighbour: str) -> None:
             async with host.talk() as client:
-                await session_of(client)
+                session = await session_of(client)
                 client.transport.pause_reading()  # it is there, and answers nothing
-                await host.until(lambda slots: sum(slot["state"] == "free" for slot in slots) == 3, seconds=3)
+                await host.until_left(session)
+                client.transport.abort()
 
         np.testing.assert_array_equal(await beside(host, misuse), alone)
 
 
 async def test_a_handshake_that_never_ends_is_cut_off_and_holds_no_slot() -> None:
-    async with worker(handshake_seconds=0.3, slots=1) as host:
+    async with worker(handshake_seconds=2, slots=1) as host:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(host.url.rpartition(":")[2]))
         writer.write(b"GET /api/chat?audio=pcm HTTP/1.1\r\nHost: x\r\n")
         assert (await host.get("/health")).json()["free"] == 1
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE):
             assert await reader.read() == b""
         writer.close()
         async with host.talk() as client:
@@ -314,7 +321,7 @@ async def test_opus_garbage_from_a_stock_client_is_its_own_trouble(alone: Sample
     pytest.importorskip("sphn")
     async with worker() as host:
 
-        async def misuse() -> None:
+        async def misuse(neighbour: str) -> None:
             async with host.talk("audio=opus") as client:
                 assert decode(await client.recv(decode=False)) == Handshake()  # it listens
                 await client.send(encode(OggOpus(data=b"OggS" + b"\xff" * 200)))
