@@ -21,3 +21,10 @@ def server() -> Iterator[str]:
     """The address, http://127.0.0.1:PORT, of `python -m server` with the scripted engine and the real detectors."""
     with running_server("scripted") as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def talkative() -> Iterator[str]:
+    """The address of one whose first answer in each call is long."""
+    with running_server("scripted", module=("tests.compat.server_that_says_much",)) as server:
+        yield server.url

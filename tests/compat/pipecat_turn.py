@@ -39,7 +39,7 @@ from pipecat.services.openai.realtime.events import (
 from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
 from pipecat.workers.runner import WorkerRunner
 
-PATIENCE = 20.0
+PATIENCE = 200.0  # seconds that only a hang takes
 SPOKEN_OVER = 0.4  # seconds of a reply that are let pass before it is spoken over
 
 
@@ -143,6 +143,9 @@ async def converse(url: str, paths: list[str]) -> dict[str, Any]:
             async with asyncio.timeout(PATIENCE):
                 await started.wait()
                 await speak(worker, paths, seen)
+                # What was said last is written down by the pipeline's last processor, which tells nobody.
+                while not (messages := context.get_messages()) or messages[-1]["role"] != "assistant":  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
         finally:
             await worker.cancel()
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.prerequisites import ROOT, absent
 
+pytestmark = pytest.mark.timeout(600)
+
 PYTHON = ROOT / ".venv-pipecat" / "bin" / "python"
 
 
@@ -20,7 +22,7 @@ def converse(server: str, *recordings: Path) -> Any:
     url = server.replace("http", "ws", 1) + "/v1/realtime"
     script = Path(__file__).with_name("pipecat_turn.py")
     command = [str(part) for part in (PYTHON, script, url, *recordings)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -39,9 +41,9 @@ def test_pipecat_completes_a_turn(server: str, recording: Path) -> None:
 
 
 @pytest.mark.models
-def test_pipecat_interrupts_a_reply(server: str, recording: Path) -> None:
+def test_pipecat_interrupts_a_reply(talkative: str, recording: Path) -> None:
     """pipecat takes any error for fatal, and truncates the reply by its own clock: neither may get in the way."""
-    seen = converse(server, recording, recording)
+    seen = converse(talkative, recording, recording)
     assert seen["errors"] == []
     assert seen["turns"] >= 2
     assert seen["context"][-1]["role"] == "assistant"

@@ -34,6 +34,7 @@ from streaming.errors import EngineError
 from tests.routing.fakes import router_for
 from tests.server.conftest import Running, Serve
 from tests.server.fakes import INFO, FakeEngine, FakeTurns, FakeVoice
+from tests.server.waiting import PATIENCE
 
 ALPHA, BETA = f"omega/alpha@{'a' * 40}", f"omega/beta@{'b' * 40}"
 DAY = date(2026, 11, 22)
@@ -89,7 +90,7 @@ async def ask(connection: ClientConnection) -> None:
 
 async def until(connection: ClientConnection, kind: str) -> dict[str, Any]:
     """The first event of a kind."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while True:
             event = json.loads(await connection.recv())
             assert isinstance(event, dict)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Self
 
 import pytest
@@ -19,6 +18,7 @@ from streaming.errors import EngineError, PeerError
 from streaming.server_events import ResponseDone
 from tests.routing.fakes import FakeEngine, router_for
 from tests.server.fakes import FakeConnection, FakeSession, fake_gateway
+from tests.server.waiting import PATIENCE, settled, until
 
 HALF_A_MEGABYTE = AppendAudio(audio=bytes(2**19))
 
@@ -53,14 +53,8 @@ class Rig:
 
     async def end(self, talking: asyncio.Task[None]) -> None:
         self.connection.say(ConnectionOverError())
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await talking
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(2):
-        while not holds():  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0)
 
 
 async def test_a_shadow_hears_what_the_caller_says_and_nobody_hears_it() -> None:
@@ -102,6 +96,7 @@ async def test_a_shadow_that_cannot_be_opened_costs_the_caller_nothing(refusal: 
         talking = asyncio.create_task(rig.call())
         rig.connection.say(CreateResponse())
         await until(lambda: rig.heard.sessions and rig.heard.sessions[0].commands)
+        await settled()
         await rig.end(talking)
         assert len(rig.sessions) == 1
 
@@ -114,7 +109,7 @@ async def test_a_shadow_that_hangs_holds_nothing_up() -> None:
             rig.connection.say(HALF_A_MEGABYTE)
         await until(lambda: rig.sessions and len(rig.sessions[0].received) == 20)
         await rig.end(talking)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await rig.gateway.close()
 
 

@@ -25,7 +25,7 @@ def test_a_slow_disk_ends_the_recording_and_nothing_else(tmp_path: Path, monkeyp
     slow = queue.Queue.get
 
     def get(self: queue.Queue[object], *args: object, **kwargs: object) -> object:
-        gate.wait(2)
+        gate.wait(60)  # which only a hang reaches
         return slow(self)
 
     dropped: list[int] = []

@@ -109,12 +109,12 @@ async def test_a_database_that_is_away_leaves_the_turn_to_be_rated(
 
 
 async def test_ratings_have_their_pace(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "RATE", 0.25)
+    monkeypatch.setattr(api, "RATE", 1 / 1000)
     monkeypatch.setattr(api, "BURST", 2.0)
     async with serving(serve, tmp_path) as place:
         answers = [await place.rate(response_id=RESPONSE, rating=4) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [404, 404, 429]
-        assert answers[-1].headers["Retry-After"] == "4"
+        assert answers[-1].headers["Retry-After"] == "1000"
 
 
 async def test_a_version_has_ratings_enough_for_a_day(

@@ -13,6 +13,7 @@ from server.api import bodies, guard
 from server.auth import AccessPolicy
 from tests.server.conftest import Serve
 from tests.server.people import Place, serving
+from tests.server.waiting import PATIENCE
 
 KEY = "a-key-of-many-characters"
 PATH = "/v1/feedback"
@@ -105,7 +106,7 @@ async def status_of_unfinished(place: Place, *chunks: bytes) -> int:
         for chunk in chunks:
             writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
         await writer.drain()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE):
             return int((await reader.readline()).split()[1])
     finally:
         writer.close()

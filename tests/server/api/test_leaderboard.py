@@ -79,7 +79,12 @@ async def served(directory: Path, *, snapshot: bool = True) -> AsyncIterator[Sit
             ),
         )
     settings = RoutingSettings.model_validate(
-        {"database": f"sqlite:///{directory}/muse.db", "snapshot": file, "validators": ("5Validator",)}
+        {
+            "database": f"sqlite:///{directory}/muse.db",
+            "snapshot": file,
+            "validators": ("5Validator",),
+            "control_seconds": 3600,  # what is looked at, and when, is the test's to say
+        }
     )
     routing = await open_routing(
         settings,
@@ -93,6 +98,8 @@ async def served(directory: Path, *, snapshot: bool = True) -> AsyncIterator[Sit
     try:
         await gateway.start()
         await routing.control.start()
+        await routing.control.look()  # where the start has not waited for its end
+        await routing.control.decide()
         app = create_app(gateway, access=AccessPolicy(api_key=KEY), routing=routing, opinions=opinions)
         register(gateway.metrics.registry, routing.router, routing.control)
         headers = {"Authorization": f"Bearer {KEY}"}
@@ -137,6 +144,7 @@ async def test_the_leaderboard_tells_how_the_models_stand(tmp_path: Path) -> Non
 
 
 async def test_it_is_made_once_for_many_and_sent_once_to_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_module, "FRESH_SECONDS", 3600.0)
     async with served(tmp_path) as site:
         first = await site.http.get("/v1/leaderboard", headers={"Accept-Encoding": "identity"})
         async with site.http.stream("GET", "/v1/leaderboard", headers={"Accept-Encoding": "br, gzip"}) as second:

@@ -17,7 +17,7 @@ from websockets.typing import Origin
 from server.auth import AccessPolicy
 from server.metrics import Metrics
 from server.transports.moshi_websocket import MOST_BYTES, STOCK_LEAD, STOCK_SEND_BUFFER, MoshiConnection
-from server.transports.websocket import MessageSocket, WebSocketLimits
+from server.transports.websocket import KeepAlive, MessageSocket, WebSocketLimits
 from streaming.client_events import AppendAudio, UpdateSession
 from streaming.engine import FrameTimes, StartReply
 from streaming.opus import OpusDecoder, OpusEncoder
@@ -50,7 +50,8 @@ from streaming.wire.moshi import (
 from streaming.wire.moshi_query import ChatQuery
 from tests.server.conftest import Running, Serve
 from tests.server.fakes import FakeEngine, FakeSession, audio_delta, fake_gateway
-from tests.server.transports.test_openai_websocket import closed_with, refused, until
+from tests.server.transports.test_openai_websocket import closed_with, refused
+from tests.server.waiting import PATIENCE, until
 
 KEY = "a-key-of-many-characters"
 TONE = (0.3 * np.sin(2 * np.pi * 300 * np.arange(960) / 24_000)).astype(np.float32)
@@ -61,12 +62,19 @@ def url(server: Running, query: str = "") -> str:
     return f"ws://127.0.0.1:{server.port}/api/chat?{query}"
 
 
-async def heard(client: ClientConnection) -> Message:
-    async with asyncio.timeout(3):
+async def next_heard(client: ClientConnection) -> Message:
+    async with asyncio.timeout(PATIENCE):
         data = await client.recv()
     assert isinstance(data, bytes)
     message = decode(data)
     assert message is not None
+    return message
+
+
+async def heard(client: ClientConnection) -> Message:
+    """The next message but for pings: they come by the clock."""
+    while (message := await next_heard(client)) == Ping():
+        pass
     return message
 
 
@@ -78,6 +86,17 @@ async def greeted(client: ClientConnection) -> Message:
 async def received(session: FakeSession, kind: type[Input]) -> list[Any]:
     await until(lambda: any(isinstance(event, kind) for event in session.received))
     return [event for event in session.received if isinstance(event, kind)]
+
+
+def noted(made: list[dict[str, Any]]) -> type[MessageSocket]:
+    """Sockets that note what they are made with."""
+
+    class Noted(MessageSocket):
+        def __init__(self, socket: WebSocket, **options: Any) -> None:
+            made.append(options)
+            super().__init__(socket, **options)
+
+    return Noted
 
 
 class Talk:
@@ -98,7 +117,7 @@ class Talk:
 
 async def test_a_stock_client_is_greeted_first(serve: Serve) -> None:
     async with serve(fake_gateway()) as server, connect(url(server)) as client:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE):
             first = await client.recv()
         assert isinstance(first, bytes)
         assert first[0] == 0
@@ -113,12 +132,17 @@ async def test_a_client_that_asked_for_pcm_learns_what_it_talks_to(serve: Serve)
         assert session.values["engine"]["input_rate"] == session.values["engine"]["output_rate"] == 24_000
 
 
-async def test_a_client_that_hears_nothing_is_pinged_every_second(serve: Serve) -> None:
+async def test_a_client_that_hears_nothing_is_pinged_every_second(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr("server.transports.moshi_websocket.MessageSocket", noted(made))
+    began = time.monotonic()
     async with serve(fake_gateway()) as server, connect(url(server)) as client:
         await greeted(client)
-        began = time.monotonic()
-        assert [await heard(client) for _ in range(2)] == [Ping(), Ping()]
-        assert 1.8 < time.monotonic() - began < 2.8
+        assert [await next_heard(client) for _ in range(2)] == [Ping(), Ping()]
+        assert time.monotonic() - began > 1.99
+    assert [options["keep_alive"] for options in made] == [KeepAlive(message=encode(Ping()), seconds=1.0)]
 
 
 async def test_a_reply_s_audio_and_words(serve: Serve) -> None:
@@ -155,7 +179,7 @@ async def test_a_reply_as_opus(serve: Serve, whole: bool) -> None:
             message = await heard(client)
             assert isinstance(message, OggOpus)
             samples += len(decoder.push(message.data))
-        assert await heard(client) == Ping()
+        assert await next_heard(client) == Ping()
 
 
 async def test_what_goes_wrong_is_told(serve: Serve) -> None:
@@ -370,8 +394,9 @@ async def test_a_full_engine_is_503(serve: Serve) -> None:
 @pytest.mark.parametrize("query", ["", "text_prompt=Be+kind."])
 async def test_a_client_that_says_nothing_is_closed(serve: Serve, query: str) -> None:
     async with serve(fake_gateway(first_event=0.3)) as server, connect(url(server, query)) as client:
-        for _ in range(3):
-            await client.send(encode(Ping()))
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(3):
+                await client.send(encode(Ping()))
         assert await closed_with(client) == 1008
 
 
@@ -389,10 +414,8 @@ async def test_a_client_that_never_reads_is_dropped_and_its_neighbour_is_not(ser
         await slow.send(encode(Pcm(audio=TONE)))
         await until(lambda: server.count("muse_slow_consumer_drops_total") == 1)
         await until(lambda: server.gateway.active == 1)
-        began = time.monotonic()
         await other.send(json.dumps({"type": "response.create"}))
         assert json.loads(await other.recv())["type"] == "response.created"
-        assert time.monotonic() - began < 0.5
         slow.transport.abort()
 
 
@@ -410,15 +433,15 @@ async def test_a_flood_of_nothing_holds_nobody_up(serve: Serve, payload: bytes) 
                     await asyncio.sleep(0)
 
         task = asyncio.create_task(flood())
-        waits = []
+        waits = []  # messages of both that the server reads while `other` waits for its answer
         while not task.done():
-            began = time.monotonic()
+            before = server.count("muse_frames_total", direction="in")
             await other.send(json.dumps({"type": "response.create"}))
             while json.loads(await other.recv())["type"] != "response.done":
                 pass
-            waits.append(time.monotonic() - began)
+            waits.append(server.count("muse_frames_total", direction="in") - before)
         assert len(waits) > 10
-        assert sorted(waits)[len(waits) // 2] < 0.1
+        assert max(waits) < 50
         flooding.transport.abort()
 
 
@@ -451,21 +474,15 @@ async def test_messages_that_are_no_events_take_turns_with_other_work() -> None:
 async def test_seconds_of_audio_may_wait_for_a_client_in_either_coding(
     serve: Serve, query: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bounds: list[int] = []
-
-    class Noted(MessageSocket):
-        def __init__(self, socket: WebSocket, *, limits: WebSocketLimits, **rest: Any) -> None:
-            bounds.append(limits.send_buffer)
-            super().__init__(socket, limits=limits, **rest)
-
-    monkeypatch.setattr("server.transports.moshi_websocket.MessageSocket", Noted)
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr("server.transports.moshi_websocket.MessageSocket", noted(made))
     async with serve(fake_gateway()) as server, connect(url(server, query)) as client:
         await greeted(client)
-    assert bounds == [most]
+    assert [options["limits"].send_buffer for options in made] == [most]
 
 
 async def test_draining_ends_it_with_1012(serve: Serve) -> None:
-    async with serve(fake_gateway(), drain_seconds=2) as server, connect(url(server)) as client:
+    async with serve(fake_gateway(), drain_seconds=PATIENCE) as server, connect(url(server)) as client:
         await greeted(client)
         server.server.should_exit = True
         assert await closed_with(client) == 1012

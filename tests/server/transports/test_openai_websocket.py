@@ -5,8 +5,6 @@ import contextlib
 import json
 import socket
 import struct
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,18 +16,13 @@ from server.auth import AccessPolicy
 from server.transports.websocket import WebSocketLimits
 from tests.server.conftest import Serve
 from tests.server.fakes import FakeEngine, FakeSession, FakeTurns, error_event, fake_gateway
+from tests.server.waiting import PATIENCE, until
 
 KEY = "a-key-of-many-characters"
 
 
-async def until(condition: Callable[[], bool], seconds: float = 3.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - seen from outside, the server signals nothing
-            await asyncio.sleep(0.005)
-
-
 async def heard(connection: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE):
         event = json.loads(await connection.recv())
     assert isinstance(event, dict)
     return event
@@ -40,7 +33,7 @@ async def say(connection: ClientConnection, **event: object) -> None:
 
 
 async def closed_with(connection: ClientConnection) -> int:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         with contextlib.suppress(ConnectionClosed):
             async for _ in connection:
                 pass
@@ -135,11 +128,10 @@ async def test_another_path_is_404(serve: Serve) -> None:
         assert (status, error["code"]) == (404, "not_found")
 
 
-async def test_ten_callers_too_many_are_refused_fast_and_the_others_go_on(serve: Serve) -> None:
+async def test_ten_callers_too_many_are_refused_and_the_others_go_on(serve: Serve) -> None:
     async with serve(fake_gateway(max_sessions=2)) as server, connect(server.ws) as one, connect(server.ws) as two:
-        began = time.monotonic()
-        answers = await asyncio.gather(*(refused(server.ws) for _ in range(10)))
-        assert time.monotonic() - began < 1.0
+        async with asyncio.timeout(PATIENCE):
+            answers = await asyncio.gather(*(refused(server.ws) for _ in range(10)))
         assert {(status, error["code"], retry) for status, error, retry in answers} == {(429, "too_many_sessions", 5)}
         for client in (one, two):
             assert (await heard(client))["type"] == "session.created"
@@ -235,10 +227,8 @@ async def test_a_slow_consumer_is_dropped_and_its_neighbour_is_not(serve: Serve)
             await say(slow, type="input_audio_buffer.commit")
         await until(lambda: server.count("muse_slow_consumer_drops_total") == 1)
         await until(lambda: server.gateway.active == 1)
-        began = time.monotonic()
         await say(other, type="response.create")
         assert (await heard(other))["type"] == "response.created"
-        assert time.monotonic() - began < 0.5
         slow.transport.abort()
 
 
@@ -252,9 +242,10 @@ async def test_large_items_that_are_asked_for_are_sent_one_at_a_time(serve: Serv
         await heard(client)
         for number in range(16):  # 8 MB each: far more than the sockets and the client's queue hold
             await say(client, type="conversation.item.retrieve", item_id=f"item_{number}")
-        await asyncio.sleep(0.3)
         (session,) = sessions
-        assert 0 < len(session.received) < 16
+        await until(lambda: session.received)
+        await asyncio.sleep(0.3)  # in which nothing more is read, however long it lasts
+        assert len(session.received) < 16
         session.outputs.append(error_event("something small"))
         await say(client, type="response.create")
         answers = [(await heard(client))["type"] for _ in range(19)]
@@ -264,19 +255,21 @@ async def test_large_items_that_are_asked_for_are_sent_one_at_a_time(serve: Serv
 
 
 async def test_a_client_that_resets_before_a_large_item_is_sent_frees_its_slot(serve: Serve) -> None:
-    async with serve(fake_gateway(), limits=WebSocketLimits(send_buffer=200_000)) as server:
+    sessions: list[FakeSession] = []
+    gateway = fake_gateway(sessions=sessions)
+    async with serve(gateway, limits=WebSocketLimits(send_buffer=200_000)) as server:
         client = await connect(server.ws, max_queue=1)
         await heard(client)
         for number in range(6):
             await say(client, type="conversation.item.retrieve", item_id=f"item_{number}")
-        await asyncio.sleep(0.1)
+        await until(lambda: sessions[0].received)
         client.transport.abort()
         await until(lambda: server.gateway.active == 0)
 
 
 async def test_draining_ends_idle_conversations_and_waits_for_replies(serve: Serve) -> None:
     engine, turns = FakeEngine(hold=True), FakeTurns()
-    async with serve(fake_gateway(engine, turns=turns), drain_seconds=5) as server:
+    async with serve(fake_gateway(engine, turns=turns), drain_seconds=PATIENCE) as server:
         idle, busy = await connect(server.ws), await connect(server.ws)
         await heard(idle)
         await heard(busy)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, cast
 
 import pytest
@@ -9,6 +10,7 @@ from fastapi import WebSocket
 from server.driver import SlowConsumerError
 from server.metrics import Metrics
 from server.transports.websocket import KeepAlive, MessageSocket, WebSocketLimits
+from tests.server.waiting import PATIENCE, until
 
 
 class Client:
@@ -44,10 +46,9 @@ async def test_what_has_been_sent_is_no_longer_counted() -> None:
     client = Client()
     client.reads.set()
     async with open_to(client) as socket:
-        for _ in range(100):
+        for sent in range(1, 101):
             socket.send(bytes(1000))
-            await asyncio.sleep(0.001)
-    assert len(client.read) == 100
+            await until(lambda: len(client.read) == sent)  # noqa: B023 - it is called at once
 
 
 async def test_a_client_is_not_read_while_an_outsized_message_waits_for_it() -> None:
@@ -60,16 +61,16 @@ async def test_a_client_is_not_read_while_an_outsized_message_waits_for_it() -> 
             async with asyncio.timeout(0.05):
                 await socket.receive()
         client.reads.set()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             assert await socket.receive() == b"more"
 
 
 async def test_a_client_that_is_sent_nothing_is_kept_alive() -> None:
     client = Client()
     client.reads.set()
-    async with open_to(client, keep_alive=KeepAlive(message=b"alive", seconds=0.02)) as socket:
-        await asyncio.sleep(0.2)
+    began = time.monotonic()
+    async with open_to(client, keep_alive=KeepAlive(message=b"alive", seconds=0.05)) as socket:
+        await until(lambda: client.read.count(b"alive") == 3)
+        assert time.monotonic() - began > 0.14
         socket.send(b"last")
-        await asyncio.sleep(0.01)
-    assert 3 <= client.read.count(b"alive") <= 10
-    assert b"last" in client.read
+        await until(lambda: b"last" in client.read)
