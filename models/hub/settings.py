@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from models.weights import DEFAULT_DIRECTORY
 from streaming.errors import EngineError
 
+GB = 10**9
 GIB = 2**30
 MIB = 2**20
 
@@ -25,6 +26,9 @@ class HubSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     cache: Path = Field(default=DEFAULT_DIRECTORY / "hub", description="where snapshots are kept")
+    cache_gb: float | None = Field(
+        default=None, gt=0, description="most that the cache may hold; what was unused longest goes. None: nothing does"
+    )
     mirror: DirectoryPath | None = Field(
         default=None, description="a directory, <namespace>/<name>/<commit>/, that is asked before the hub"
     )

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from filelock import FileLock, Timeout
 from huggingface_hub import hf_hub_url
 
 from models.hub.api import list_repository
+from models.hub.cache import Place, make_room
 from models.hub.directory import disk_errors, inside, refuse, resolved, walk
 from models.hub.download import Downloader, Report
 from models.hub.errors import WeightsRefusedError, WeightsUnavailableError
+from models.hub.locks import alone, used
 from models.hub.network import Resolver, guarded_client, system_resolver
 from models.hub.policy import ListedFile, choose
 from models.hub.ref import HubRef, LocalRef
@@ -75,27 +74,28 @@ class HubSource:
     """A repository of the hub at one commit, kept as `<cache>/<namespace>--<name>/<commit>/`.
 
     Files come into `<commit>.partial`, which takes its final name when all are there and verified, and nothing else
-    is. `<commit>.json`, beside it, is the record. One process at a time works on a commit; the others wait for it.
+    is. `<commit>.json`, beside it, is the record. One process at a time works on a commit; the others wait for it. Once
+    open, the snapshot is in use until this process ends: it is not removed to make room.
     """
 
     def __init__(self, ref: HubRef, settings: HubSettings, *, resolver: Resolver = system_resolver) -> None:
         self._ref = ref
         self._settings = settings
         self._resolver = resolver
-        home = settings.cache.absolute() / ref.repository.replace("/", "--")
-        self._directory = home / ref.commit
-        self._partial = home / f"{ref.commit}.partial"
-        self._record = home / f"{ref.commit}.json"
-        self._lock = home / f"{ref.commit}.lock"
+        self._place = Place(settings.cache, ref.repository, ref.commit)
+        self._directory = self._place.directory
+        self._partial = self._place.partial
+        self._record = self._place.record
         self._remedy = f"remove {self._directory} to fetch again"
 
     def open(self, report: Report) -> tuple[Path, Record]:
         """Take the snapshot from the cache, which holds what was verified and no more, or download it."""
-        if not self._directory.is_dir():
-            with self._locked():
-                if not self._directory.is_dir():
-                    return self._directory, self._download(report)
-        return self._directory, self._reopen()
+        with used(self._place.used):
+            if not self._directory.is_dir():
+                with self._working():
+                    if not self._directory.is_dir():
+                        return self._directory, self._download(report)
+            return self._directory, self._reopen()
 
     def _reopen(self) -> Record:
         recorded = read_record(self._record)
@@ -117,7 +117,7 @@ class HubSource:
         with client, disk_errors(self._partial):
             self._partial.mkdir(parents=True, exist_ok=True)
             self._sweep(kept={file.name for file in files})
-            self._check_space(files)
+            make_room(self._place, sum(file.size for file in files), self._settings)
             downloader = Downloader(client, self._settings, report)
             # Small files first: what is wrong with a repository shows before its gigabytes are fetched.
             fetched = {file.name: self._fetch(downloader, file) for file in sorted(files, key=lambda file: file.size)}
@@ -146,26 +146,9 @@ class HubSource:
             elif path.relative_to(self._partial).as_posix() not in kept:
                 path.unlink()
 
-    def _check_space(self, files: tuple[ListedFile, ...]) -> None:
-        there = sum(path.stat().st_size for path in self._partial.rglob("*") if path.is_file())
-        needed = sum(file.size for file in files) - there
-        free = shutil.disk_usage(self._partial).free
-        if free < needed:
-            raise WeightsUnavailableError(str(self._partial), f"the disk has {free} bytes free, {needed} are needed")
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with disk_errors(self._lock):
-            self._lock.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._lock, timeout=self._settings.max_seconds)
-            try:
-                lock.acquire()
-            except Timeout:
-                raise WeightsUnavailableError(str(self._ref), "somebody else is still downloading it") from None
-        try:
-            yield
-        finally:
-            lock.release()
+    def _working(self) -> AbstractContextManager[None]:
+        otherwise = "somebody else is still downloading it"
+        return alone(self._place.beside(".lock"), str(self._ref), otherwise, seconds=self._settings.max_seconds)
 
 
 def _remember(path: Path, recorded: Record, record: Record) -> None:

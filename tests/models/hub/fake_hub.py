@@ -39,6 +39,7 @@ class FakeHub:
     locations: dict[str, str] = field(default_factory=dict)  # where a file is said to be
     vanished: set[str] = field(default_factory=set)
     stalled: threading.Event | None = None  # where set: bodies stop after their first byte, until it is set
+    stalls: str = ""  # how the names end of files that it stops; all of them
     silent: threading.Event | None = None  # where set: nothing is answered until it is set
     chunked: set[str] = field(default_factory=set)  # sent without a length
     repository_gone: bool = False
@@ -204,7 +205,7 @@ class HubHandler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         cut = hub.cuts[name].pop(0) if hub.cuts.get(name) else len(body)
-        if hub.stalled:
+        if hub.stalled and name.endswith(hub.stalls):
             cut = 1
         self.send(status, headers, body, cut=cut)
 

@@ -164,9 +164,7 @@ def test_too_much_in_all_is_refused_before_a_byte_is_fetched(hub: FakeHub, fetch
 
 def test_a_full_disk_is_noticed_before_a_byte_is_fetched(hub: FakeHub, fetch: Fetch) -> None:
     hub.listed_sizes[WEIGHTS] = 2**60
-    with pytest.raises(
-        WeightsUnavailableError, match=r"no room: 1152921504\.61 GB are needed, the disk has [\d.]+ GB free"
-    ):
+    with pytest.raises(WeightsUnavailableError, match=r"no room: \S+ GB are needed, the disk has \S+ GB free"):
         fetch(max_file_bytes=2**61, max_total_bytes=2**61)
     assert not hub.asked(WEIGHTS)
 
