@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -26,19 +28,24 @@ from server.settings import Settings
 from streaming.engine import EngineInfo
 from tests.routing.fakes import router_for
 from tests.server.conftest import Running, Serve
+from tests.server.waiting import PATIENCE
+from tests.server.waiting import until as until_it_holds
 
 RATE = 24_000
 CHUNK = RATE // 50
 
 
-def echo_gateway(*, router: Router | None = None, **settings: Any) -> Gateway:
+def echo_gateway(
+    *, router: Router | None = None, clock: Callable[[], int] = time.monotonic_ns, **settings: Any
+) -> Gateway:
     chosen = Settings.model_validate(settings)
     return Gateway(
-        router=router or router_for(EchoEngine(clock=time.monotonic_ns, max_sessions=8)),
+        router=router or router_for(EchoEngine(clock=clock, max_sessions=8)),
         detectors=Detectors(voice=LevelDetector(), turns=PauseEndsTurn()),
         new_session=Sessions(config=session_config(chosen), options=session_options(chosen)),
         metrics=Metrics(),
         max_sessions=8,
+        clock=clock,
     )
 
 
@@ -59,7 +66,7 @@ def base64_of(pcm: bytes) -> str:
 async def until(connection: AsyncRealtimeConnection, kind: str) -> list[Any]:
     """The events up to the first of `kind`."""
     events: list[Any] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not events or events[-1].type != kind:
             events.append(await connection.recv())
             assert events[-1].type != "error", events[-1]
@@ -119,16 +126,38 @@ class Namesake(EchoEngine):
         return replace(super().info, model="new")
 
 
+class SpokenTime:
+    """Goes on with what is said, not with the clock: what is measured by it is the same on any machine."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+    async def speak(self, connection: AsyncRealtimeConnection, pcm: bytes) -> None:
+        """And be silent until cancelled. The server hears each 20 ms before the next are said."""
+        for at in itertools.count(0, 2 * CHUNK):
+            await connection.input_audio_buffer.append(
+                audio=base64_of(pcm[at : at + 2 * CHUNK].ljust(2 * CHUNK, b"\0"))
+            )
+            await asyncio.sleep(0.02)
+            self.now += 20_000_000
+
+
 async def test_a_shadow_is_measured_as_the_call_is(serve: Serve) -> None:
-    engines = [kind(clock=time.monotonic_ns, max_sessions=8) for kind in (EchoEngine, Namesake)]
-    router = router_for(*engines, rules=Rules(shadow_share=1.0, min_samples=0), clock=time.monotonic_ns)
-    async with serve(echo_gateway(router=router)) as server:
+    clock = SpokenTime()
+    engines = [kind(clock=clock, max_sessions=8) for kind in (EchoEngine, Namesake)]
+    router = router_for(*engines, rules=Rules(shadow_share=1.0, min_samples=0), clock=clock)
+    async with serve(echo_gateway(router=router, clock=clock)) as server:
         router.rollout = Rollout(stage="shadow", incumbent="muse-echo", candidate="new")
         async with connect(server) as connection:
             await until(connection, "session.created")
-            speaking = asyncio.create_task(speak(connection, tone(0.8) + bytes(2 * RATE * 2)))
+            speaking = asyncio.create_task(clock.speak(connection, tone(0.8)))
             await until(connection, "response.done")
-            await speaking
+            await until_it_holds(lambda: all(router.timings()[model].turns for model in ("muse-echo", "new")))
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
         heard, silent = (router.timings()[model] for model in ("muse-echo", "new"))
         assert (heard.turns, silent.turns) == (1, 1)
         assert heard.gap_p50 is not None
@@ -167,12 +196,11 @@ async def test_the_reply_is_sent_at_most_the_lead_ahead_of_real_time(serve: Serv
         await manual(connection)
         await connection.input_audio_buffer.append(audio=base64_of(tone(1.2)))
         await connection.input_audio_buffer.commit()
+        began, sent = time.monotonic(), 0.0  # the echo begins at once, and not before it is asked for
         await connection.response.create()
-        began, sent = None, 0.0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             async for event in connection:
                 if event.type == "response.output_audio.delta":
-                    began = began or time.monotonic()
                     sent += len(base64.b64decode(event.delta)) / (2 * RATE)
                     assert sent <= time.monotonic() - began + 0.2 + 0.04 + 0.02
                 if event.type == "response.done":
@@ -197,7 +225,7 @@ async def test_audio_faster_than_real_time_is_bounded(serve: Serve) -> None:
         await until(connection, "session.created")
         for _ in range(5):
             await connection.input_audio_buffer.append(audio=base64_of(bytes(2 * RATE)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while (event := await connection.recv()).type != "error":
                 pass
         assert event.error.type == "invalid_request_error"

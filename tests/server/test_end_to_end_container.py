@@ -22,6 +22,7 @@ from tests.models.container.fake_container import FakeContainer, body, http, say
 from tests.routing.fakes import router_for
 from tests.server.conftest import Running, Serve
 from tests.server.test_end_to_end import RATE, audio_of, base64_of, connect, manual, speak, tone, until
+from tests.server.waiting import PATIENCE
 
 
 @asynccontextmanager
@@ -140,7 +141,7 @@ async def test_cancelling_hangs_up_on_the_container(serve: Serve) -> None:
         request = await container.until_asked("v2v")
         await connection.response.cancel()
         assert (await until(connection, "response.done"))[-1].response.status == "cancelled"
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             await request.left.wait()
 
 
@@ -151,5 +152,5 @@ async def test_a_client_that_leaves_hangs_up_on_the_container(serve: Serve) -> N
             await manual(connection)
             await say(connection, tone(0.3))
             request = await container.until_asked("v2v")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             await request.left.wait()

@@ -20,6 +20,7 @@ from routing.settings import RoutingSettings
 from server import engines
 from server.__main__ import _access_policy, _settle, main
 from server.settings import Settings
+from tests.server.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,5 +186,5 @@ def test_a_signal_ends_it_well(process: subprocess.Popen[str], sent: signal.Sign
         with pytest.raises(ConnectionClosed):
             client.recv()
         assert client.close_code == 1012
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE) == 0
     assert "Traceback" not in process.stderr.read()
