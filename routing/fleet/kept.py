@@ -105,11 +105,12 @@ class KeptWorker:
             running = await self._launch()
         except (OSError, EngineError) as error:
             return Exit(problem=f"no worker can be started: {error}")
-        patience, address = self._pace.stop, ""
+        patience, address, end = self._pace.stop, "", None
         try:
             ready = await self._ready(running)
             if isinstance(ready, Exit):
-                return ready
+                end = ready
+                return end
             address = ready
             self.worker = replace(self.worker, address=address)
             if (end := await self._serve(running, address)) is None:
@@ -117,7 +118,8 @@ class KeptWorker:
             return end
         finally:
             self.worker = replace(self.worker, address="")
-            self._show(Sighting(state="draining" if self.released else "lost", problem=self.worker.problem))
+            problem = end.problem if end is not None else self.worker.problem
+            self._show(Sighting(state="draining" if self.released else "lost", problem=problem))
             await _finish(self._let_go(running, address, patience))
 
     async def _launch(self) -> Running:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from routing.storage.database import Database, open_database
-from tests.routing.postgres import Cluster, cluster
+from tests.routing.postgres import PATIENCE, Cluster, cluster
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def opening(database_url: str) -> Iterator[Callable[[], Database]]:
     opened: list[Database] = []
 
     def again() -> Database:
-        opened.append(open_database(database_url))
+        opened.append(open_database(database_url, timeout=PATIENCE))
         return opened[-1]
 
     yield again

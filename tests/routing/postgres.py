@@ -17,7 +17,13 @@ import psycopg
 
 from tests.prerequisites import absent
 
+PATIENCE = 60.0
+"""Seconds: longer than anything that is asked of a database takes on a busy machine."""
+
 _QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB", "max_connections=40")
+
+_GUARD = 'read -r _; kill -QUIT "$1"; sleep 5; rm -rf "$2"'
+"""Ends the server when we go without having done so: then the pipe that it reads is closed."""
 
 
 class Cluster:
@@ -62,15 +68,33 @@ def cluster() -> Iterator[Cluster]:
                 cwd=directory,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,  # Ctrl-C is the tests', which are not over before they are cleared away
             )
         try:
-            _wait_until_up(directory, server)
-            yield Cluster(directory)
+            with _guarded(server, directory, user):
+                _wait_until_up(directory, server)
+                yield Cluster(directory)
         finally:
             server.send_signal(signal.SIGQUIT)  # its "immediate" shutdown: nothing of it is kept
-            server.wait(30)
+            server.wait()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _guarded(server: subprocess.Popen[bytes], directory: Path, user: str | None) -> Iterator[None]:
+    guard = subprocess.Popen(
+        ["sh", "-c", _GUARD, "sh", str(server.pid), directory],
+        user=user,
+        cwd="/",
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        guard.kill()
+        guard.communicate()
 
 
 def _programs() -> Path:
@@ -91,7 +115,7 @@ def _user() -> str | None:
 
 
 def _wait_until_up(directory: Path, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             psycopg.connect(host=str(directory), user="muse", dbname="postgres").close()

@@ -87,7 +87,7 @@ def miner(chain: FakeChain, hub: UploadHub, tmp_path: Path) -> Miner:
         endpoint=hub.endpoint,
         token=SecretStr(TOKEN),
         allow_loopback=True,
-        timeout_seconds=2,
+        timeout_seconds=60,
     )
     candidate = Candidate(
         directory=tmp_path / "model", repository=REPOSITORY, epoch="1", competition="v1", hotkey=ALICE
@@ -97,7 +97,7 @@ def miner(chain: FakeChain, hub: UploadHub, tmp_path: Path) -> Miner:
         netuid=chain.netuid,
         open_substrate=chain.substrate,
         selection=Selection(competition="v1"),
-        timeout=5,
+        timeout=60,
     )
     return Miner(Registration(candidate=candidate, hotkey=ALICE, wallet=keypair("alice"), reader=reader, hub=settings))
 

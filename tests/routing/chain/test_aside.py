@@ -29,7 +29,7 @@ async def test_the_callers_loop_goes_on_while_it_computes() -> None:
     go_on = threading.Event()
 
     async def work() -> bool:
-        return go_on.wait(20)
+        return go_on.wait(60)
 
     working = asyncio.create_task(aside(work))
     await asyncio.sleep(0.01)
@@ -49,7 +49,7 @@ async def test_what_is_cancelled_is_over_when_the_cancellation_is() -> None:
             cleaned.append("cleaned")
 
     working = asyncio.create_task(aside(work))
-    await asyncio.to_thread(begun.wait, 20)
+    await asyncio.to_thread(begun.wait, 60)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working
@@ -63,7 +63,7 @@ async def test_what_is_cancelled_before_it_begins_is_over_too() -> None:
     working = asyncio.create_task(aside(work))
     await asyncio.sleep(0)
     working.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         with pytest.raises(asyncio.CancelledError):
             await working
 
@@ -79,7 +79,7 @@ async def test_what_comes_of_work_that_was_given_up_is_told_to_nobody(error: Exc
             raise error
 
     working = asyncio.create_task(aside(work))
-    await asyncio.to_thread(begun.wait, 20)
+    await asyncio.to_thread(begun.wait, 60)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working

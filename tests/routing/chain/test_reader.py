@@ -28,7 +28,7 @@ def chain() -> FakeChain:
 
 
 def reader(chain: FakeChain, **options: Any) -> ChainReader:
-    return ChainReader(network="local", netuid=21, open_substrate=chain.substrate, **{"timeout": 5.0} | options)
+    return ChainReader(network="local", netuid=21, open_substrate=chain.substrate, **{"timeout": 60.0} | options)
 
 
 async def test_the_leaderboard_as_it_is_on_chain(chain: FakeChain) -> None:
@@ -69,12 +69,12 @@ async def test_the_callers_loop_goes_on_while_much_is_decoded(
 
     def metagraph(chain: FakeChain) -> dict[str, Any]:
         decoding.set()
-        assert go_on.wait(20), "the loop waits for what is decoded"
+        assert go_on.wait(60), "the loop waits for what is decoded"
         return decoded(chain)
 
     monkeypatch.setattr(FakeChain, "metagraph", metagraph)
-    reading = asyncio.create_task(reader(chain, timeout=30.0).read(now=NOW))
-    assert await asyncio.to_thread(decoding.wait, 20)
+    reading = asyncio.create_task(reader(chain).read(now=NOW))
+    assert await asyncio.to_thread(decoding.wait, 60)
     go_on.set()
     assert (await reading).entries
 
@@ -165,15 +165,19 @@ class TestConnections:
     @pytest.mark.parametrize("method", METHODS)
     async def test_closed_after_a_timeout(self, chain: FakeChain, method: str) -> None:
         chain.hangs.add(method)
-        with pytest.raises(ChainUnavailableError, match=r"local: no answer within 0.02 s"):
-            await reader(chain, timeout=0.02).read(now=NOW)
+        timeout = 0.02
+        while not chain.count(method):  # a busy machine takes longer to come so far
+            timeout *= 2
+            chain.opened = 0
+            with pytest.raises(ChainUnavailableError, match=rf"local: no answer within {timeout:g} s"):
+                await reader(chain, timeout=timeout).read(now=NOW)
         await self.check_nothing_is_left(chain)
 
     @pytest.mark.parametrize("method", METHODS)
     async def test_closed_after_a_cancellation(self, chain: FakeChain, method: str) -> None:
         chain.hangs.add(method)
         reading = asyncio.create_task(reader(chain).read(now=NOW))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not chain.count(method):  # noqa: ASYNC110  (it comes about on another thread)
                 await asyncio.sleep(0.001)
         reading.cancel()
@@ -192,7 +196,7 @@ class TestConnections:
     ) -> None:
         monkeypatch.setattr(connection, "CLOSE_SECONDS", 0.05)
         chain.hangs.add("close")
-        assert (await reader(chain, timeout=30.0).read(now=NOW)).entries
+        assert (await reader(chain).read(now=NOW)).entries
 
     async def test_what_was_read_is_good_even_if_the_goodbye_fails(self, chain: FakeChain) -> None:
         chain.failures["close"] = ConnectionError("gone")

@@ -3,9 +3,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, time, timedelta, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -18,7 +18,19 @@ from routing.feedback.turns import RatedTurn
 from routing.storage.database import open_database
 from streaming.timeline import TurnLatency
 
-TODAY = datetime.now(UTC).date()
+TODAY = date(2026, 11, 22)
+
+
+@pytest.fixture(autouse=True)
+def noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day that does not end while it is looked at."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.combine(TODAY, time(12), tz)
+
+    monkeypatch.setattr("routing.commands.feedback.datetime", Clock)
 
 
 @pytest.fixture
@@ -110,7 +122,7 @@ def test_older_ratings_are_left_out(file: Path, capsys: pytest.CaptureFixture[st
 
 def test_since() -> None:
     assert since("2026-01-31") == date(2026, 1, 31)
-    assert since("1d") == datetime.now(UTC).date() - timedelta(days=1)
+    assert since("1d") == TODAY - timedelta(days=1)
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,11 @@ from streaming.wire.moshi import FRAME_SAMPLES
 
 KEY = "a-key-that-is-long-enough"
 OPTIONS = "--engine echo-duplex --slots 2 --late-ms 1000000"
-PACE = Pace(look=0.2, settle=0.5, refusal=(1.0, 60.0))
-SECONDS = 60.0
+PATIENCE = 500.0
+"""Seconds for which a worker may be silent: what is seen sooner is seen by itself."""
+
+PACE = Pace(look=0.2, settle=0.5, refusal=(1.0, 60.0), hung=PATIENCE)
+SECONDS = 240.0
 """What anything may take on a busy machine."""
 
 BAD = "model.safetensors: sha256 is not what is pinned"
@@ -54,7 +57,7 @@ class Ground(ABC):
         self.python = directory / "python"
         self.python.write_text(_INTERPRETER.format(bad=BAD, python=sys.executable))
         self.python.chmod(0o755)
-        settings = EngineSettings(engine_key=KEY, engine_patience=500)
+        settings = EngineSettings(engine_key=KEY, engine_patience=PATIENCE)
         self.pool = EnginePool(lambda address: build_engine(address, settings))
         self.fleet: Fleet
 
@@ -71,11 +74,16 @@ class Ground(ABC):
 
     async def __aexit__(self, *_: object) -> None:
         await self.down()
-        assert not self.pids()
+        await self.emptied()
 
     async def down(self) -> None:
-        await self.fleet.close()
+        if "fleet" in vars(self):
+            await self.fleet.close()
         await self.pool.close()
+
+    async def emptied(self) -> None:
+        """The fleet has been closed: returns when no worker of its own is left, which is at once where it says so."""
+        assert not self.pids()
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -133,9 +141,11 @@ class StaticGround(Ground):
         process = await WorkerProcess.spawn(
             command.line(self.deployment(name), listen=listen), environment(os.environ, KEY)
         )
-        address = await process.ready()
-        self._workers[name] = (address if isinstance(address, str) else "ws://127.0.0.1:9", process)
-        return self._workers[name][0]
+        ready = await process.ready()
+        address = ready if isinstance(ready, str) else "ws://127.0.0.1:9"
+        self._workers[name] = address, process
+        assert isinstance(ready, str) or ready.problem == BAD, ready
+        return address
 
 
 class KeptGround(Ground):
@@ -202,6 +212,7 @@ async def until(so: Callable[[], bool], what: Callable[[], object] = lambda: "")
 
 def kill(pids: Sequence[int]) -> None:
     assert pids
+    assert 0 not in pids, "one has gone already"
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
 

@@ -163,6 +163,17 @@ async def test_one_that_crashes_is_lost_and_started_anew_ever_more_slowly(world:
 
 
 @in_world
+async def test_why_one_is_lost_is_told_while_what_is_left_of_it_is_cleared_away(world: World) -> None:
+    world.next = {"ends": 5.0}
+    await world.fleet.want([OLD])
+    await asyncio.sleep(2)
+    world.launched[0].crash(Exit(problem="the model has failed"))
+    await asyncio.sleep(1)
+    assert len(world.launched[0].stopped) == 1
+    assert (world.only().state, world.only().problem) == ("lost", "the model has failed")
+
+
+@in_world
 async def test_one_that_has_run_for_long_is_started_anew_at_once(world: World) -> None:
     await world.fleet.want([OLD])
     for _ in range(9):

@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from importlib import import_module
@@ -20,32 +22,62 @@ import pytest
 from routing.fleet.command import ROOT, WorkerCommand
 from routing.fleet.contract import Deployment
 from routing.fleet.launcher import Exit
+from routing.fleet.process import tied
 from routing.fleet.ray import RayLauncher
 from routing.fleet.ray_cluster import RayOptions, RayWorker, first_line
 from streaming.errors import EngineError
 from tests.prerequisites import require_ray
 from tests.routing.fleet.contract import KeepingContract
-from tests.routing.fleet.grounds import KEY, Ground, KeptGround, Talk, command_line, kill, parent, processes, until
+from tests.routing.fleet.grounds import (
+    KEY,
+    SECONDS,
+    Ground,
+    KeptGround,
+    Talk,
+    command_line,
+    kill,
+    parent,
+    processes,
+    until,
+)
+
+pytestmark = pytest.mark.timeout(900)
+
+_PATIENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_register_timeout_seconds": f"{SECONDS:.0f}",
+    "RAY_health_check_timeout_ms": f"{SECONDS * 1000:.0f}",
+}
+"""Ray's own settings: how long a process may take to start, and to answer."""
 
 
 @pytest.fixture(autouse=True, scope="module")
-def ray_is_installed() -> None:
+def ray_is_at_hand() -> Iterator[None]:
+    """Installed, patient, and with a place for its files that is removed."""
     require_ray()
+    # The path of a socket in it is at most 107 characters long: not below pytest's directory.
+    directory = tempfile.mkdtemp(prefix="muse-ray-", dir="/tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (_PATIENT | {"RAY_TMPDIR": directory}).items():
+            patch.setenv(name, value)
+        yield
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def cluster(ray_is_installed: None) -> Iterator[str]:
+def cluster(ray_is_at_hand: None) -> Iterator[str]:
     """The address of a cluster of this machine."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray: Any = import_module("ray")
     before = signal.getsignal(signal.SIGTERM)
     context = ray.init(
         address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
         object_store_memory=80 * 2**20,
     )  # fmt: skip
-    yield context.address_info["gcs_address"]
-    ray.shutdown()
-    signal.signal(signal.SIGTERM, before)
+    try:
+        yield context.address_info["gcs_address"]
+    finally:
+        ray.shutdown()
+        signal.signal(signal.SIGTERM, before)
 
 
 class RayGround(KeptGround):
@@ -56,6 +88,10 @@ class RayGround(KeptGround):
     @property
     def options(self) -> Mapping[str, Any]:
         return {"ray_address": self._cluster, "worker_cpus": 0}
+
+    async def emptied(self) -> None:
+        """Of an actor that has not come to answer, and of its process, Ray disposes a little later."""
+        await until(lambda: not self.pids(), self.pids)
 
 
 @pytest.fixture
@@ -77,7 +113,7 @@ class TestRay(KeepingContract):
         (pid,) = ground.pids("a")
         kill([parent(pid)])
         await ground.one("a", "lost")
-        assert pid not in ground.pids("a")
+        await until(lambda: pid not in ground.pids("a"))
         talk = await Talk.on(ground.pool, await ground.one("a", "ready"))
         await talk.goes_on()
         await talk.close()
@@ -114,7 +150,7 @@ async def test_a_cluster_of_its_own_goes_with_its_gateway_and_so_do_the_workers(
     there = KeptGround(tmp_path, "ray")
     settings = there.settings("ray").model_dump(include={"fleet", "worker_python", "worker_options", "worker_gpus"})
     gateway = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-c", _GATEWAY, json.dumps(settings, default=str), there.key("a")),
+        *tied([sys.executable, "-W", "error", "-c", _GATEWAY, json.dumps(settings, default=str), there.key("a")]),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -122,7 +158,9 @@ async def test_a_cluster_of_its_own_goes_with_its_gateway_and_so_do_the_workers(
     assert gateway.stdout is not None
     assert gateway.stderr is not None
     try:
-        said = (await asyncio.wait_for(gateway.stdout.readline(), 60)).decode().split()
+        async with asyncio.timeout(SECONDS):
+            said = (await gateway.stdout.readline()).decode().split()
+            assert said, await gateway.stderr.read()
         assert said[0].startswith("ws://127.0.0.1:")
         assert said[1] == "False"
         (driver,) = _children(gateway.pid)
@@ -140,13 +178,16 @@ async def test_a_cluster_of_its_own_goes_with_its_gateway_and_so_do_the_workers(
 async def test_a_lost_driver_is_replaced(ground: Ground) -> None:
     await ground.up("a")
     worker = await ground.one("a", "ready")
+    (process,) = ground.pids("a")
     (driver,) = [pid for pid in _children(os.getpid()) if "ray_driver" in command_line(pid)]
     kill([driver])
     assert (await ground.one("a", "lost")).problem == "the process that speaks to Ray has gone"
     talk = await Talk.on(ground.pool, await ground.one("a", "ready"))
     await talk.goes_on()
     await talk.close()
-    assert ground.of("a")[0].address != worker.address
+    assert ground.of("a")[0].id == worker.id
+    await until(lambda: process not in ground.pids("a"))
+    assert ground.pids("a")
 
 
 async def test_a_driver_that_breaks_off_in_the_middle_of_a_line_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +196,7 @@ async def test_a_driver_that_breaks_off_in_the_middle_of_a_line_is_gone(monkeypa
     launcher = RayLauncher(WorkerCommand(python=Path(sys.executable)), RayOptions())
     await launcher.start()
     worker = await launcher.launch(Deployment(key="a", weights="a"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SECONDS):
         assert await worker.ready() == Exit(problem="the process that speaks to Ray has gone")
         await worker.stop(0)
         await launcher.close()

@@ -55,7 +55,7 @@ async def test_a_gateway_whose_clock_is_ahead_forgets_nothing_that_another_would
 
 
 async def test_what_another_process_forgets_is_not_waited_for(postgres_url: str) -> None:
-    database = open_database(postgres_url, timeout=4)
+    database = open_database(postgres_url, timeout=60)
     other = create_engine(postgres_url)
     try:
         nonces = NonceStore(database)
