@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -16,6 +16,9 @@ from streaming.errors import EngineError
 from streaming.schema import to_json
 from tests.routing.fleet.fake_engine import Place, info
 
+PATIENCE = 60.0
+"""Seconds: longer than any machine takes for a look."""
+
 HEALTH = {"status": "ok", "engine": to_json(info()), "slots": 4, "free": 3}
 
 
@@ -27,13 +30,14 @@ async def peer(body: bytes | None, *, asked: list[bytes] | None = None) -> Async
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answering.append(asyncio.current_task())
-        request = await reader.readuntil(b"\r\n\r\n")
-        if asked is not None:
-            asked.append(request)
-        if body is not None:
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
-        else:
-            await reader.read()
+        with suppress(ConnectionError, asyncio.IncompleteReadError):  # of who waits no longer
+            request = await reader.readuntil(b"\r\n\r\n")
+            if asked is not None:
+                asked.append(request)
+            if body is not None:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
+            else:
+                await reader.read()
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
@@ -44,7 +48,7 @@ async def peer(body: bytes | None, *, asked: list[bytes] | None = None) -> Async
         await asyncio.gather(*(task for task in answering if task))
 
 
-async def look(address: str, place: Place | None = None, *, key: str = "", patience: float = 5.0) -> Sighting:
+async def look(address: str, place: Place | None = None, *, key: str = "", patience: float = PATIENCE) -> Sighting:
     pool = EnginePool(lambda _: (place or Place()).build())
     prober = Prober(pool, key=key, timeout=patience)
     try:
@@ -96,18 +100,16 @@ async def test_counts_that_are_none_are_not_known(count: object) -> None:
 
 
 async def test_nobody_there_is_lost() -> None:
-    async with peer(b"") as address:
-        pass
-    seen = await look(address)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # nobody else can have it, and nobody listens
+        seen = await look(f"ws://127.0.0.1:{nobody.getsockname()[1]}")
     assert seen.state == "lost"
     assert "cannot be reached" in (seen.problem or "")
 
 
 async def test_one_that_never_answers_costs_the_time_of_a_look() -> None:
-    async with peer(None) as address:
-        began = time.monotonic()
+    async with peer(None) as address, asyncio.timeout(PATIENCE):
         assert await look(address, patience=0.2) == Sighting(state="lost", problem="it does not answer")
-        assert time.monotonic() - began < 5
 
 
 async def test_it_is_asked_with_the_key() -> None:
@@ -121,10 +123,9 @@ async def test_an_engine_in_this_process_is_started_however_long_that_takes() ->
     place = Place(model="muse-embedded")
     place.hold.clear()
     pool = EnginePool(lambda _: place.build())
-    prober = Prober(pool, timeout=0.05)
-    assert await prober.look("embedded") == Sighting(state="starting")
+    assert await Prober(pool, timeout=0.05).look("embedded") == Sighting(state="starting")
     place.hold.set()
-    assert await prober.look("embedded") == Sighting(state="ready", info=info("muse-embedded"))
+    assert await Prober(pool, timeout=PATIENCE).look("embedded") == Sighting(state="ready", info=info("muse-embedded"))
     assert len(place.engines) == 1
     await pool.close()
 
@@ -150,12 +151,12 @@ async def test_a_defect_ends_no_watch_and_is_logged_once(caplog: pytest.LogCaptu
 async def test_servers_that_are_no_workers_are_asked_again_whether_they_are_there(address: str) -> None:
     place = Place()
     pool = EnginePool(lambda _: place.build())
-    prober = Prober(pool, timeout=0.05)
+    prober, hasty = Prober(pool, timeout=PATIENCE), Prober(pool, timeout=0.05)
     assert (await prober.look(address)).state == "ready"
     place.model = None
     assert await prober.look(address) == Sighting(state="lost", problem="nobody is there")
     place.hold.clear()
-    assert await prober.look(address) == Sighting(state="lost", problem="it does not answer")
+    assert await hasty.look(address) == Sighting(state="lost", problem="it does not answer")
     place.hold.set()
     place.model = "m"
     assert (await prober.look(address)).state == "ready"
