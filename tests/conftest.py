@@ -3,7 +3,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.prerequisites import require_gpu, require_models, require_recordings, require_worker
 
@@ -20,8 +20,8 @@ _HAS_TORCH = find_spec("torch") is not None
 collect_ignore = [] if _HAS_TORCH else ["models/moshi"]
 
 
-# How long an example takes says more of what else the machine does than of the code.
-settings.register_profile("muse", deadline=None)
+# How long an example takes, or making one, says more of what else the machine does than of the code.
+settings.register_profile("muse", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("muse")
 
 

@@ -19,12 +19,14 @@ _LONGEST_LINE = 1 << 16
 class Phonemiser:
     """One child process for all conversations; a request takes it about a millisecond.
 
-    A child that dies or hangs is replaced: the request that met it is tried once more.
+    A child that dies or hangs is replaced: the request that met it is tried once more. Times in seconds: `timeout` is
+    what an answer may take, `start_timeout` what the first of a new child may, which starts an interpreter.
     """
 
-    def __init__(self, *, program: Path = _PROGRAM, timeout: float = 2.0) -> None:
+    def __init__(self, *, program: Path = _PROGRAM, timeout: float = 2.0, start_timeout: float = 30.0) -> None:
         self._program = program
         self._timeout = timeout
+        self._start_timeout = start_timeout
         self._process: Process | None = None
         self._turn = asyncio.Lock()
 
@@ -62,8 +64,9 @@ class Phonemiser:
             await self._stop()
 
     async def _ask(self, request: bytes) -> dict[str, str]:
-        process = self._process
+        process, timeout = self._process, self._timeout
         if process is None or process.returncode is not None:
+            timeout = self._start_timeout
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-I",
@@ -76,7 +79,7 @@ class Phonemiser:
             )
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the child was started without pipes")
-        async with asyncio.timeout(self._timeout):
+        async with asyncio.timeout(timeout):
             process.stdin.write(request)
             await process.stdin.drain()
             line = await process.stdout.readline()

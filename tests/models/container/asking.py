@@ -12,7 +12,7 @@ import numpy as np
 from models.container.answer import Answer
 from models.container.client import RATE, ContainerClient, ContainerOptions, Task
 from streaming.engine import Samples
-from tests.models.container.fake_container import FakeContainer
+from tests.models.container.fake_container import PATIENCE, FakeContainer
 
 TURN: Samples = np.random.default_rng(0).uniform(-1, 1, RATE // 4).astype(np.float32)
 
@@ -32,7 +32,8 @@ async def client_of(
     container: FakeContainer, clock: Clock | None = None, **options: Any
 ) -> AsyncIterator[ContainerClient]:
     async with container.serve() as url:
-        client = ContainerClient(url, clock=clock or Clock(), options=ContainerOptions(**options))
+        chosen = ContainerOptions(**({"connect": PATIENCE} | options))
+        client = ContainerClient(url, clock=clock or Clock(), options=chosen)
         try:
             yield client
         finally:
@@ -40,5 +41,5 @@ async def client_of(
 
 
 async def ask(client: ContainerClient, task: Task = "v2v", audio: Samples = TURN) -> Answer:
-    async with asyncio.timeout(10), client.turn():
+    async with asyncio.timeout(PATIENCE), client.turn():
         return await client.ask(task, audio)

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+PATIENCE = 60.0
+"""Seconds that only a hang uses up."""
+
 
 @dataclass(slots=True)
 class Request:
@@ -114,7 +117,7 @@ class FakeContainer:
         return [request for request in self.requests if request.path == path]
 
     async def until_asked(self, path: str, times: int = 1) -> Request:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while len(self.asked(path)) < times:  # noqa: ASYNC110 - the requests are the test's to see
                 await asyncio.sleep(0.002)
         return self.asked(path)[times - 1]

@@ -14,7 +14,7 @@ import pytest
 from models.container.client import RATE, ContainerClient, ContainerOptions, Task
 from streaming.errors import EngineError
 from tests.models.container.asking import TURN, Clock, ask, client_of
-from tests.models.container.fake_container import FakeContainer, Request, Respond, body, http, npy, saying
+from tests.models.container.fake_container import PATIENCE, FakeContainer, Request, Respond, body, http, npy, saying
 
 
 async def failure(respond: Respond, task: Task = "v2v", **options: Any) -> EngineError:
@@ -179,7 +179,7 @@ async def test_ten_minutes_of_audio_are_refused_by_their_header() -> None:
         with pytest.raises(EngineError, match="more than") as caught:
             await ask(client)
         assert caught.value.code == "container_failed"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await container.requests[0].left.wait()
 
 
@@ -189,5 +189,5 @@ async def test_who_answers_what_is_not_read_is_hung_up_on(head: bytes) -> None:
     async with client_of(container) as client:
         with pytest.raises(EngineError):
             await ask(client)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await container.asked("v2v")[0].left.wait()

@@ -1,8 +1,8 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -27,7 +27,9 @@ from streaming.engine import (
     TranscriptFailed,
 )
 from streaming.errors import EngineBusyError, EngineError
-from tests.models.container.fake_container import FakeContainer, body, http, saying, words
+from tests.models.container.fake_container import PATIENCE, FakeContainer, body, http, saying, words
+
+T = TypeVar("T")
 
 SPEECH: Samples = np.random.default_rng(0).uniform(-1, 1, RATE + 100).astype(np.float32)
 
@@ -65,12 +67,19 @@ class Talk:
 
     async def until(self, *kinds: type[EngineEvent], response_id: str = "r") -> EngineEvent:
         """The first event of these kinds about the reply."""
-        async with asyncio.timeout(5):
-            while True:
-                for event in self.events:
-                    if isinstance(event, kinds) and getattr(event, "response_id", None) == response_id:
-                        return event
+
+        def found() -> EngineEvent | None:
+            of_it = (event for event in self.events if getattr(event, "response_id", None) == response_id)
+            return next((event for event in of_it if isinstance(event, kinds)), None)
+
+        return await self.given(found)
+
+    async def given(self, find: Callable[[], T | None]) -> T:
+        """What `find` finds, once it finds something in the events that have come."""
+        async with asyncio.timeout(PATIENCE):
+            while not (found := find()):  # noqa: ASYNC110 - the events are the test's to see
                 await asyncio.sleep(0.002)
+        return found
 
     async def answer(self, *commands: EngineCommand, response_id: str = "r") -> EngineEvent:
         """How the reply ends that the commands ask for."""
@@ -96,9 +105,8 @@ class Talk:
 @asynccontextmanager
 async def engine_of(container: FakeContainer, **options: Any) -> AsyncIterator[ContainerEngine]:
     async with container.serve() as url:
-        engine = ContainerEngine(
-            url, clock=time.monotonic_ns, max_sessions=2, model="miner", options=ContainerOptions(**options)
-        )
+        chosen = ContainerOptions(**({"connect": PATIENCE} | options))
+        engine = ContainerEngine(url, clock=time.monotonic_ns, max_sessions=2, model="miner", options=chosen)
         await engine.start()
         try:
             yield engine
@@ -268,7 +276,7 @@ async def test_a_cancelled_reply_hangs_up_and_the_next_is_answered() -> None:
         talk.send(turn(), start(provisional=True))
         request = await container.until_asked("v2v")
         talk.send(CancelReply(response_id="r"))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             await request.left.wait()
         container.answers.clear()
         assert isinstance(await talk.answer(start(response_id="q"), response_id="q"), ReplyEnded)
@@ -281,7 +289,7 @@ async def test_closing_the_conversation_hangs_up() -> None:
         talk = Talk(await engine.open("s"))
         talk.send(turn(), start())
         request = await container.until_asked("v2v")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             await talk.close()
             await request.left.wait()
 
@@ -292,13 +300,15 @@ async def test_closing_the_conversation_hangs_up() -> None:
 async def test_a_long_reply_is_given_out_a_few_seconds_ahead_so_that_nothing_waits_behind_it() -> None:
     container = FakeContainer(v2v=saying(http(body(np.zeros(20 * RATE, np.float32)))))
     async with talk_with(container) as talk:
+        began = time.monotonic()
         talk.send(turn(), start())
-        await talk.until(ReplyAudio)
-        await asyncio.sleep(0.2)
-        assert 4 * RATE <= talk.audio().size <= 5 * RATE
+        await talk.given(lambda: talk.audio().size >= 6 * RATE)
+        assert time.monotonic() - began >= 1.5, "a listener has 4 s and half a second more before them, at most"
         talk.send(turn("next"))
-        await asyncio.sleep(0.02)
-        assert isinstance(talk.events[-1], TranscriptFailed)
+        await talk.given(
+            lambda: any(isinstance(event, TranscriptFailed) and event.item_id == "next" for event in talk.events)
+        )
+        assert talk.audio().size < 20 * RATE
 
 
 async def test_an_answer_of_no_samples_is_a_reply_without_audio() -> None:

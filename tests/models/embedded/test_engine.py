@@ -28,7 +28,7 @@ from streaming.engine import (
 )
 from streaming.errors import EngineError
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.timeout(600)]  # three conversations with all the models at once
 
 
 @pytest.fixture

@@ -71,9 +71,25 @@ async def test_a_voice_that_does_not_exist_is_an_engine_error(phonemiser: Phonem
 async def test_a_program_that_does_not_work_is_an_engine_error(tmp_path: Path, program: str) -> None:
     path = tmp_path / "program.py"
     path.write_text(program)
-    child = Phonemiser(program=path, timeout=0.3)
+    child = Phonemiser(program=path, start_timeout=0.3)
     with pytest.raises(EngineError, match="does not answer"):
         await child.start()
+    await child.close()
+
+
+async def test_a_child_that_hangs_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(
+        "import pathlib, sys, time\n"
+        "runs = pathlib.Path(__file__).with_name('runs')\n"
+        "runs.open('a').write('.')\n"
+        "for count, _ in enumerate(sys.stdin):\n"
+        "    if count and runs.read_text() == '.': time.sleep(60)\n"
+        '    print(\'{"phonemes": "x"}\', flush=True)\n'
+    )
+    child = Phonemiser(program=path, timeout=0.3)
+    assert [await child.phonemes("en-us", "hello") for _ in range(2)] == ["x", "x"]
+    assert (tmp_path / "runs").read_text() == ".."
     await child.close()
 
 

@@ -8,6 +8,9 @@ import pytest
 from models.embedded.scheduler import Job, Scheduler
 from streaming.errors import EngineError
 
+PATIENCE = 60.0
+"""Seconds that only a hang uses up."""
+
 
 @pytest.fixture
 async def one_core() -> AsyncIterator[Scheduler]:
@@ -29,18 +32,18 @@ class Blocker:
 
     def __call__(self, job: Job) -> None:
         self.began.set()
-        assert self.go.wait(5)
+        assert self.go.wait(PATIENCE)
 
 
 async def occupy(scheduler: Scheduler) -> tuple[Blocker, "asyncio.Task[None]"]:
     blocker = Blocker()
     task = asyncio.create_task(scheduler.run("busy", blocker, needed_at=at(0)))
-    assert await asyncio.to_thread(blocker.began.wait, 5)
+    assert await asyncio.to_thread(blocker.began.wait, PATIENCE)
     return blocker, task
 
 
 async def until_waiting(scheduler: Scheduler, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(scheduler._gate._waiting) < count:  # noqa: ASYNC110 - threads wait there, not tasks
             await asyncio.sleep(0.001)
 
@@ -89,7 +92,7 @@ async def test_a_job_gives_way_between_steps_to_work_needed_sooner(one_core: Sch
         for step in range(3):
             steps.append(f"long {step}")
             first_step.set()
-            assert go_on.wait(5)
+            assert go_on.wait(PATIENCE)
             job.check()
 
     async def run_long() -> None:
@@ -98,7 +101,7 @@ async def test_a_job_gives_way_between_steps_to_work_needed_sooner(one_core: Sch
                 pass
 
     long_task = asyncio.create_task(run_long())
-    assert await asyncio.to_thread(first_step.wait, 5)
+    assert await asyncio.to_thread(first_step.wait, PATIENCE)
     urgent = asyncio.create_task(one_core.run("urgent", lambda job: steps.append("urgent"), needed_at=at(1)))
     patient = asyncio.create_task(one_core.run("patient", lambda job: steps.append("patient"), needed_at=at(200)))
     await until_waiting(one_core, 2)
@@ -176,7 +179,7 @@ async def test_closing_the_reader_stops_the_job(one_core: Scheduler) -> None:
 
     async with aclosing(one_core.stream("s", endless, needed_at=at(1))) as results:
         await anext(results)
-    assert await asyncio.to_thread(ended.wait, 5)
+    assert await asyncio.to_thread(ended.wait, PATIENCE)
     assert await one_core.run("s", lambda job: 7, needed_at=at(1)) == 7
 
 

@@ -311,7 +311,7 @@ async def test_a_worker_that_has_another_engine_than_before_is_refused() -> None
 )
 async def test_what_is_not_a_worker_is_refused_at_the_start(health: object) -> None:
     async with peer(greet, lambda: health) as url:
-        with pytest.raises(EngineError, match=r"127\.0\.0\.1"):
+        with pytest.raises(EngineError, match="worker"):
             await WorkerEngine(url, clock=time.monotonic_ns).start()
 
 
@@ -319,8 +319,9 @@ async def test_a_worker_that_still_loads_is_waited_for_and_one_that_is_not_there
     answers = iter([{"status": "starting"}, {"status": "starting"}, {"status": "ok", "engine": to_json(DUPLEX)}])
     async with peer(greet, lambda: next(answers)) as url, linked(url) as engine:
         assert engine.info == DUPLEX
-    with pytest.raises(EngineError, match="cannot be reached"):
+    with pytest.raises(EngineError, match="the worker cannot be reached: ") as gone:
         await WorkerEngine(url, clock=time.monotonic_ns).start()
+    assert gone.value.message == "the worker cannot be reached"
 
 
 @pytest.mark.parametrize(

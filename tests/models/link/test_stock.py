@@ -200,7 +200,8 @@ async def test_one_that_falls_silent_in_mid_speech_is_lost(monkeypatch: pytest.M
 
 
 async def test_nobody_there() -> None:
-    with pytest.raises(EngineError, match="cannot be reached"):
+    with pytest.raises(EngineError, match="the Moshi server cannot be reached: ") as gone:
         await StockEngine("moshi://127.0.0.1:1", clock=time.monotonic_ns).start()
+    assert gone.value.message == "the Moshi server cannot be reached"
     with pytest.raises(EngineError, match="moshi://host:port"):
         StockEngine("moshi://host", clock=time.monotonic_ns)

@@ -27,6 +27,8 @@ from models.worker.batch import FrameOut, SlotOptions
 from streaming.engine import Samples
 from streaming.errors import EngineError, PeerError
 
+pytestmark = pytest.mark.timeout(600)  # hundreds of steps of a model, on one thread
+
 GREEDY = SlotOptions(text_temperature=0, audio_temperature=0)
 SAMPLED = SlotOptions(seed=3)
 MIMI_CONTEXT = 24  # frames for which moshi's own ring, of 50 steps at two a frame, has lost nothing

@@ -164,9 +164,9 @@ def test_the_largest_shape_that_is_taken_costs_neither_memory_nor_long_to_descri
     config = read_model_config(written(tmp_path, {**sizes, "mimi_config_name": "mimi.json"}))
     for name in (config.moshi_name, config.mimi_name, config.tokenizer_name):
         (tmp_path / name).touch()
-    began = time.monotonic()
+    began = time.process_time()
     tensors = expected_tensors(read_checkpoint(tmp_path))
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     assert sum(math.prod(spec.shape) for specs in tensors.values() for spec in specs.values()) > 1e12
 
 

@@ -20,6 +20,8 @@ from models.moshi.files import read_checkpoint
 from models.moshi.lm import FREE, SlotLm
 from models.worker.batch import SlotOptions
 
+pytestmark = pytest.mark.timeout(600)  # hundreds of steps of a model, on one thread
+
 Tokens = npt.NDArray[np.int64]
 
 GREEDY = SlotOptions(text_temperature=0, audio_temperature=0)

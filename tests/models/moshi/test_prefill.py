@@ -19,6 +19,8 @@ from models.moshi.prefill import Prefill
 from models.moshi.prompt import CHUNK, Frames, most_prompt_frames
 from models.worker.batch import SlotOptions
 
+pytestmark = pytest.mark.timeout(600)  # hundreds of steps of a model, on one thread
+
 OPTIONS = SlotOptions(seed=5, text_temperature=0.8, audio_temperature=0.8, audio_top_k=30)
 WINDOW = 96
 

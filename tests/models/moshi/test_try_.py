@@ -17,6 +17,8 @@ from models.moshi.try_ import Times, read_frames
 from models.worker.batch import Step
 from streaming.errors import EngineError
 
+pytestmark = pytest.mark.timeout(600)  # hundreds of steps of a model, on one thread
+
 
 @pytest.fixture
 def question(tmp_path: Path) -> Path:
