@@ -216,6 +216,21 @@ def test_what_becomes_whole_while_somebody_looks_is_counted(
     assert kept.size + kept.coming == SIZE
 
 
+def test_room_is_made_by_one_at_a_time(hub: FakeHub, filled: HubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage, refused = shutil.disk_usage, []
+
+    def disk_usage(path: Path) -> Any:
+        with pytest.raises(WeightsUnavailableError, match="somebody else is still making room") as told:
+            remove(filled.model_copy(update={"max_seconds": 0}))
+        refused.append(told)
+        return usage(path)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    fetched("d", hub, filled)
+    assert refused
+    assert letters(filled) == "bcad"
+
+
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
