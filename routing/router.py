@@ -21,7 +21,7 @@ from routing.measured import MeasuredSession
 from routing.policy.choice import choose, offered
 from routing.policy.contract import Choice, LiveTable, Ranked, Reason, Role, Rollout, Rules, SessionNeeds
 from routing.policy.live import LiveTimings
-from routing.policy.ranking import rank
+from routing.policy.ranking import brief, rank
 from routing.scores.standings import Scoreboard
 from streaming.engine import EngineInfo
 from streaming.errors import EngineBusyError, EngineChangedError, EngineError, MuseError
@@ -220,21 +220,22 @@ class Router:
             timings.turn(placement.worker.key, latency.total / 1e6, now=self._seconds())
 
     async def _find(self, needs: SessionNeeds, session_id: str, role: Role | None) -> Placement:
-        refused: dict[str, EngineError] = {}
+        refused: dict[str, tuple[Worker, EngineError]] = {}
         while True:
-            reasons = {worker_id: Reason(code=error.code, text=error.message) for worker_id, error in refused.items()}
+            reasons = {each.id: Reason(code=error.code, text=error.message) for each, error in refused.values()}
             try:
                 choice = self.choose(needs, session_id=session_id, refused=reasons)
             except MuseError:
                 if refused:
                     raise _told(refused.values()) from None
                 raise
-            choice = replace(choice, role=role or choice.role, reasons=(*choice.reasons, *reasons.values()))
+            tried = (Reason(code=error.code, text=_of(worker, error)) for worker, error in refused.values())
+            choice = replace(choice, role=role or choice.role, reasons=(*choice.reasons, *tried))
             for worker in choice.workers:
                 try:
                     return await self._open(choice, worker, session_id)
                 except EngineError as error:
-                    refused[worker.id] = error
+                    refused[worker.id] = worker, error
 
     async def _open(self, choice: Choice, worker: Worker, session_id: str) -> Placement:
         try:
@@ -248,15 +249,15 @@ class Router:
             self.fleet.changed(worker.id, lost=True)
             raise
         except EngineError as error:
-            self._failed(choice, worker, error.code)
+            self._failed(choice, worker, error.code, str(error))
             raise
         except TimeoutError:
-            self._failed(choice, worker, "open_timeout")
-            raise EngineBusyError("The engine does not answer; try again.", retry_after=_RETRY_SECONDS) from None
+            self._failed(choice, worker, "open_timeout", f"no answer within {OPEN_SECONDS:g} s")
+            raise EngineBusyError("the worker does not answer; try again", retry_after=_RETRY_SECONDS) from None
         except Exception:  # one engine's defect is not another's
             _log.exception("a conversation cannot be opened")
-            self._failed(choice, worker, "defect")
-            raise EngineError("The engine has failed.") from None
+            self._failed(choice, worker, "defect", "see above")
+            raise EngineError("the worker has failed") from None
         self._blamed.pop(worker.id, None)
         key, timings = worker.key, self._timings(choice)
 
@@ -268,10 +269,12 @@ class Router:
         engine = MeasuredSession(session, info, clock=self._clock, on_frames=on_frames)
         return Placement(choice=choice, worker=worker, engine=engine, info=info)
 
-    def _failed(self, choice: Choice, worker: Worker, code: str) -> None:
+    def _failed(self, choice: Choice, worker: Worker, code: str, problem: str) -> None:
         self._on_error(code)
         if self._blamed.get(worker.id) is not worker:  # once a look: who comes before the next says nothing new
             self._blamed[worker.id] = worker
+            fields = {"worker": worker.id, "address": worker.address, "version": worker.key, "problem": problem}
+            _log.warning("a worker takes no conversation", extra={"fields": fields})
             for timings in self._timings(choice):
                 timings.session(worker.key, failed=True, now=self._seconds())
         self.fleet.changed(worker.id, lost=True)
@@ -306,13 +309,23 @@ class Router:
             "version": choice.key,
             "role": choice.role,
             "worker": placement.worker.id,
+            "address": placement.worker.address,
             "reasons": "; ".join(f"{reason.code}: {reason.text}" for reason in choice.reasons),
         }
         _log.info("placed", extra={"fields": fields})
 
 
-def _told(errors: Iterable[EngineError]) -> EngineError:
+def _told(refused: Iterable[tuple[Worker, EngineError]]) -> EngineError:
     """Of what the workers said, what the caller is told."""
-    errors = list(errors)
-    busy = [error for error in errors if isinstance(error, EngineBusyError)]
-    return min(busy, key=lambda error: error.retry_after) if busy else errors[-1]
+    said = list(refused)
+    busy = [(error.retry_after, _of(worker, error)) for worker, error in said if isinstance(error, EngineBusyError)]
+    if busy:
+        wait, text = min(busy)
+        return EngineBusyError(text, retry_after=wait)
+    worker, error = said[-1]
+    return EngineError(_of(worker, error), code=error.code)
+
+
+def _of(worker: Worker, error: EngineError) -> str:
+    """What a worker said, with the model that it has: where it stands is the operator's to know."""
+    return f"{brief(worker.key)}: {error.message}"

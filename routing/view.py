@@ -166,7 +166,8 @@ def status_of(key: str, *, rollout: Rollout, workers: Iterable[Worker], serving:
     elif key == rollout.candidate and rollout.stage in _ON_ITS_WAY:
         found = "candidate", rollout.reason.text
     elif running and serving is not None and key == (rollout.incumbent or serving.key):
-        found = "serving", rollout.reason.text if key == rollout.incumbent else serving.reasons[0].text
+        settled = key == rollout.incumbent and rollout.stage == "settled"  # else the reason is of the candidate
+        found = "serving", rollout.reason.text if settled else serving.reasons[0].text
     elif running:
         found = "ready", "it is on a worker, and another is chosen"
     elif "starting" in states:

@@ -73,7 +73,7 @@ async def _serve(settings: Settings, metrics: Metrics) -> None:
             try:
                 server = await _start(settings, metrics, access, held)
             except EngineError as error:
-                raise StartupError(error.message) from None
+                raise StartupError(str(error)) from None
             # When it is done, uvicorn raises the signals that stopped it once more: they have been obeyed.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: None)

@@ -240,7 +240,7 @@ class Gateway:
                 placing = self.router.place(needs, session_id=session_id, role=None if blind is None else "duel")
                 placement = await held.enter_async_context(placing)
             except PeerError as error:
-                raise Refused(404, error.code, error.message) from None
+                raise Refused(404, error.code, error.message, param=error.param) from None
             except EngineBusyError as error:
                 raise Refused(503, error.code, error.message, retry_after=error.retry_after) from None
             except EngineError as error:
@@ -301,7 +301,7 @@ class Gateway:
                 )
                 await driver.run()
         except EngineError as error:
-            fields = {"session": call.session_id, "reason": error.message}
+            fields = {"session": call.session_id, "reason": str(error)}
             _log.info("the shadow cannot hear the call", extra={"fields": fields})
         except Exception:
             _log.exception("shadow failed", extra={"fields": {"session": call.session_id}})

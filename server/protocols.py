@@ -155,6 +155,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if closing:
             self._parse()
+        elif message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True  # by a refusal, which uvicorn would log as an application's defect
 
     async def run_asgi(self) -> None:
         """Run the application, then let go of the connection, whatever its peer does."""

@@ -35,12 +35,16 @@ class AudioFormatError(PeerError):
 
 
 class EngineError(MuseError):
-    """A model failed; `code` is stable, the message is safe to show to a client."""
+    """A model failed; `code` is stable, the message is safe to show to a client.
 
-    def __init__(self, message: str, *, code: str = "engine_error") -> None:
-        super().__init__(message)
+    `detail` is for the log and its operator alone: what a library says, which may name hosts. `str()` gives both.
+    """
+
+    def __init__(self, message: str, *, code: str = "engine_error", detail: str | None = None) -> None:
+        super().__init__(message if detail is None else f"{message}: {detail}")
         self.message = message
         self.code = code
+        self.detail = detail
 
 
 class EngineBusyError(EngineError):

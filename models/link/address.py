@@ -22,5 +22,5 @@ def host_of(url: str, schemes: Sequence[str]) -> tuple[str, str]:
 
 
 def reason(error: Exception) -> str:
-    """Why a connection failed."""
+    """Why a connection failed, in the words of whoever tried: they may name hosts, and are for the log."""
     return str(error) or type(error).__name__

@@ -85,11 +85,11 @@ class WorkerEngine:
             if health.status != "starting":
                 break
             if self._clock() > deadline:
-                raise EngineError(f"the worker at {self._name} has not loaded its model in time")
+                raise EngineError("the worker has not loaded its model in time")
             await asyncio.sleep(_POLL_SECONDS)
         if health.status not in _ALIVE:
-            raise EngineError(f"the worker at {self._name} cannot be used: it is {health.status}")
-        self._info = health.engine or engine_info(None, self._name)
+            raise EngineError(f"the worker cannot be used: it is {health.status}")
+        self._info = health.engine or engine_info(None)
 
     async def open(self, session_id: str) -> WorkerSession:
         """See `Engine.open`. Raises EngineChangedError where the worker is not as it was, else EngineError."""
@@ -98,14 +98,14 @@ class WorkerEngine:
         if self._closing:
             raise EngineBusyError("the engine is closing")
         if self._ejected and not await self._is_well():
-            raise EngineBusyError(f"the worker at {self._name} has fallen silent", retry_after=self._options.probe)
+            raise EngineBusyError("the worker has fallen silent", retry_after=self._options.probe)
         connection = await self._connect()
         try:
             async with asyncio.timeout(self._options.open):
                 await self._greet(connection, info)
         except (TimeoutError, WebSocketException, PeerError) as error:
             connection.transport.abort()
-            raise EngineError(f"the worker at {self._name} does not speak as a worker does: {error}") from None
+            raise EngineError("the worker does not speak as a worker does", detail=reason(error)) from None
         except BaseException:
             connection.transport.abort()
             raise
@@ -150,7 +150,7 @@ class WorkerEngine:
         except InvalidStatus as error:
             raise self._refusal(error) from None
         except (OSError, TimeoutError, InvalidHandshake, ValueError) as error:
-            raise EngineError(f"the worker at {self._name} cannot be reached: {reason(error)}") from None
+            raise EngineError("the worker cannot be reached", detail=reason(error)) from None
 
     def _refusal(self, error: InvalidStatus) -> EngineError:
         response = error.response
@@ -160,19 +160,17 @@ class WorkerEngine:
         except (ValueError, AttributeError, RecursionError):
             code = message = ""
         if response.status_code == 503 and code in ("full", "overloaded", "draining", "starting"):
-            return EngineBusyError(f"the worker at {self._name}: {message}", retry_after=_retry_after(response.headers))
-        return EngineError(f"the worker at {self._name} refused with status {response.status_code}: {message or '-'}")
+            return EngineBusyError(f"the worker says: {message}", retry_after=_retry_after(response.headers))
+        return EngineError(f"the worker refused with status {response.status_code}", detail=message or None)
 
     async def _greet(self, connection: ClientConnection, info: EngineInfo) -> None:
         """Raises PeerError for messages other than a worker's first two, EngineError where its engine is another."""
         hello, identity = [decode(await connection.recv(decode=False)) for _ in range(2)]
         match hello, identity:
             case Handshake(), Metadata(values={"type": "session", "engine": engine}):
-                offered = engine_info(engine, self._name)
+                offered = engine_info(engine)
                 if offered != info:
-                    raise EngineChangedError(
-                        f"the worker at {self._name} has another engine than it had: {offered.model}"
-                    )
+                    raise EngineChangedError(f"the worker has another engine than it had: {offered.model}")
             case _:
                 raise PeerError("expected a handshake and metadata of the session", code="invalid_message")
 

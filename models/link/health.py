@@ -37,27 +37,27 @@ async def ask_health(address: str, client: httpx.AsyncClient, *, key: str = "") 
     """
     scheme, name = host_of(address, tuple(SCHEMES))
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    value = _parse(await _read(client, f"{SCHEMES[scheme]}://{name}/health", headers, name))
+    value = _parse(await _read(client, f"{SCHEMES[scheme]}://{name}/health", headers))
     if not isinstance(value, dict):
-        raise EngineError(f"{name} is not a worker: its /health is not a JSON object")
+        raise EngineError("it is not a worker: its /health is not a JSON object")
     engine = value.get("engine")
     return Health(
         status=str(value.get("status"))[:40],
-        engine=None if engine is None else engine_info(engine, name),
+        engine=None if engine is None else engine_info(engine),
         slots=_count(value.get("slots")),
         free=_count(value.get("free")),
     )
 
 
-def engine_info(value: object, name: str) -> EngineInfo:
-    """What the worker `name` says of its engine. Raises EngineError where that cannot be read."""
+def engine_info(value: object) -> EngineInfo:
+    """What a worker says of its engine. Raises EngineError where that cannot be read."""
     try:
         return from_json(EngineInfo, value, path="engine")
     except PeerError as error:
-        raise EngineError(f"the worker at {name} does not say what it is: {error.message}") from None
+        raise EngineError(f"the worker does not say what it is: {error.message}") from None
 
 
-async def _read(client: httpx.AsyncClient, url: str, headers: Mapping[str, str], name: str) -> bytes:
+async def _read(client: httpx.AsyncClient, url: str, headers: Mapping[str, str]) -> bytes:
     body = b""
     try:
         async with client.stream("GET", url, headers=headers) as response:
@@ -66,7 +66,7 @@ async def _read(client: httpx.AsyncClient, url: str, headers: Mapping[str, str],
                 if len(body) > _MOST_BYTES:
                     return b""
     except httpx.HTTPError as error:
-        raise EngineError(f"the worker at {name} cannot be reached: {reason(error)}") from None
+        raise EngineError("the worker cannot be reached", detail=reason(error)) from None
     return body
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlencode
 
@@ -26,6 +27,8 @@ from streaming.errors import EngineBusyError, EngineError, PeerError
 from streaming.opus import OpusDecoder, OpusEncoder
 from streaming.wire.moshi import FRAME_SAMPLES, RATE, Handshake, Message, OggOpus, Text, WireError, decode, encode
 from streaming.wire.moshi_query import ChatQuery, write_query
+
+_log = logging.getLogger(__name__)
 
 _MOST_MESSAGE = 1024 * 1024
 _SEND_BUFFER = 256 * 1024
@@ -57,14 +60,14 @@ class StockEngine:
             async with asyncio.timeout(5):
                 _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
         except (OSError, TimeoutError) as error:
-            raise EngineError(f"the Moshi server at {self._name} cannot be reached: {reason(error)}") from None
+            raise EngineError("the Moshi server cannot be reached", detail=reason(error)) from None
         writer.close()
 
     async def open(self, session_id: str) -> StockSession:
         """See `Engine.open`."""
         del session_id
         if self._session is not None:
-            raise EngineBusyError(f"the Moshi server at {self._name} holds one conversation")
+            raise EngineBusyError("the Moshi server holds one conversation")
         self._session = StockSession(self._address, clock=self._clock, on_closed=self._free)
         return self._session
 
@@ -168,7 +171,8 @@ class StockSession:
         except PeerError as error:
             self.lose(f"the Moshi server sent what cannot be read: {error.message}")
         except (OSError, TimeoutError, InvalidHandshake, ConnectionClosed) as error:
-            self.lose(self._last_words or f"the Moshi server cannot be reached: {reason(error)}")
+            _log.info("a Moshi server cannot be reached: %s", reason(error))
+            self.lose(self._last_words or "the Moshi server cannot be reached")
 
     async def _read(self, connection: ClientConnection) -> None:
         with contextlib.suppress(ConnectionClosed):

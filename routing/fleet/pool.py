@@ -121,7 +121,8 @@ class EnginePool:
         if member.starting.cancelled():
             raise EngineError("the engine is no longer wanted")
         if member.failure is not None:
-            raise EngineError(member.failure.error.message, code=member.failure.error.code)
+            error = member.failure.error
+            raise EngineError(error.message, code=error.code, detail=error.detail)
         return member
 
     def _is_due(self, member: _Member) -> bool:

@@ -35,13 +35,14 @@ _PROBLEMS = {"failed": "its model has failed", "stalled": "its model hangs"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
-    """What was seen of a worker at one look; the fields are `Worker`'s."""
+    """What was seen of a worker at one look; the fields are `Worker`'s. `detail` is for the log: see `EngineError`."""
 
     state: WorkerState
     info: EngineInfo | None = None
     slots: int | None = None
     free: int | None = None
     problem: str | None = None
+    detail: str | None = None
 
     def of(self, worker: Worker, now: int) -> Worker:
         """The worker as it is with this sighting, at `now` (monotonic ns). What it is stays known while it is lost."""
@@ -80,7 +81,8 @@ class Prober:
             loading = urlsplit(address).scheme not in WORKER_SCHEMES and not self._pool.is_started(address)
             return Sighting(state="starting") if loading else Sighting(state="lost", problem="it does not answer")
         except EngineError as error:
-            return Sighting(state="failed" if address in ENGINE_NAMES else "lost", problem=error.message)
+            state: WorkerState = "failed" if address in ENGINE_NAMES else "lost"
+            return Sighting(state=state, problem=error.message, detail=error.detail)
         except Exception as error:  # who looks again and again must not be ended by it
             return Sighting(state="lost", problem=self._defect(error))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from routing.fleet.contract import Worker
+from routing.fleet.contract import Worker, WorkerState
 from routing.policy.contract import Choice, LiveTable, Ranked, Reason, Role, Rollout, Rules, SessionNeeds
 from routing.policy.gate import Gate
 from routing.policy.ranking import brief, names
@@ -28,6 +28,12 @@ _REALTIME_NAMES = ("gpt-realtime", "gpt-4o-realtime", "gpt-4o-mini-realtime")
 _MOST_OFFERED = 20  # models that a refusal names
 _SOON = 5.0  # s; a conversation's slot may be free again
 _LATER = 15.0  # s; a worker may have loaded its model
+
+_NOT_READY: Mapping[WorkerState, str] = {
+    "starting": "are still loading",
+    "draining": "take nobody any more",
+    "lost": "do not answer",
+}
 
 
 class UnknownModelError(PeerError):
@@ -191,12 +197,15 @@ class _Chooser:
             if worker.id in self.refused:
                 self.busy = True
                 return self.refused[worker.id]
-        if "ready" in states or "overloaded" in states:
+        if "ready" in states:
             self.busy = True
             return Reason(code="full", text="its workers are full")
-        if states & {"starting", "draining", "lost"}:
+        if "overloaded" in states:
+            self.busy = True
+            return Reason(code="overloaded", text="its workers are overloaded")
+        if on_their_way := [words for state, words in _NOT_READY.items() if state in states]:
             self.starting = True
-            return Reason(code="not_ready", text=f"its workers are {' and '.join(sorted(states))}")
+            return Reason(code="not_ready", text=f"its workers {' or '.join(on_their_way)}")
         problem = next((worker.problem for worker in workers if worker.problem), "no reason was given")
         return Reason(code="worker_failed", text=f"its worker failed: {problem}")
 

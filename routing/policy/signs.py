@@ -211,11 +211,18 @@ class _Look:
         return Finding(Sign.PASSED, key, Reason(code="promoted", text=f"{name} did no worse than the one before it"))
 
     def _challenger(self) -> Ranked | None:
-        """Who leads the incumbent by enough: the candidate if it still does, else the best that the gate lets in."""
+        """Who leads the incumbent by enough: the candidate if it still does, else the best that the gate lets in.
+
+        What comes with Muse can be loaded by no fleet: where no worker has it, it is no challenger.
+        """
         incumbent = self.able.get(self.rollout.incumbent or "")
         if incumbent is None:
             return None
-        leaders = [r for r in self.able.values() if _before(r, incumbent) and self._leads(r, incumbent)]
+        leaders = [
+            r
+            for r in self.able.values()
+            if _before(r, incumbent) and self._leads(r, incumbent) and (r.deployable or r.key in self.known)
+        ]
         trusted = [r for r in leaders if self.gate.against_promotion(r) is None]
         leaders = trusted or leaders
         if self._nobody_loads_the_candidate():

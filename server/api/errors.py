@@ -30,7 +30,7 @@ def refusal(refused: Refused) -> JSONResponse:
         headers["Retry-After"] = str(math.ceil(refused.retry_after))
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return error_response(refused.status, refused.code, refused.message, headers=headers)
+    return error_response(refused.status, refused.code, refused.message, param=refused.param, headers=headers)
 
 
 def add_error_handlers(app: FastAPI) -> None:

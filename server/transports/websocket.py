@@ -179,4 +179,4 @@ def _needs(query: Mapping[str, str]) -> SessionNeeds:
     try:
         return read_needs(query)
     except PeerError as error:
-        raise Refused(400, error.code, error.message) from None
+        raise Refused(400, error.code, error.message, param=error.param) from None

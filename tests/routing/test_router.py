@@ -72,17 +72,21 @@ async def test_a_worker_that_is_full_is_passed_over_for_the_next_of_the_same_mod
     assert router.timings()["m"].errors == 0.0
 
 
-async def test_a_model_whose_workers_are_gone_is_passed_over_for_the_next() -> None:
+async def test_a_model_whose_workers_are_gone_is_passed_over_for_the_next(caplog: pytest.LogCaptureFixture) -> None:
     codes: list[str] = []
     gone, other = FakeEngine("best"), FakeEngine("other")
-    gone.refusal = EngineError("it cannot be reached", code="unreachable")
+    gone.refusal = EngineError("it cannot be reached", code="unreachable", detail="a:1 refuses")
     router, fleet = await started(gone, other, on_error=codes.append)
     async with router.place(AUTO, session_id="sess_1") as placement:
         assert placement.choice.model == "other"
-        assert Reason(code="unreachable", text="it cannot be reached") in placement.choice.reasons
+        assert Reason(code="unreachable", text="best: it cannot be reached") in placement.choice.reasons
         assert dict(placement.choice.passed_over)["best"].code == "unreachable"
     assert codes == ["unreachable"]
     assert fleet.looked_at == [("0", True), ("1", False)]
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    fields = record.__dict__["fields"]
+    assert (fields["address"], fields["version"]) == ("0", "best")
+    assert fields["problem"] == "it cannot be reached: a:1 refuses"
     assert (router.timings()["best"].errors, router.timings()["other"].errors) == (1.0, 0.0)
 
 
@@ -111,17 +115,20 @@ async def test_one_that_is_another_model_by_now_is_passed_over() -> None:
 @pytest.mark.parametrize(
     ("refusals", "expected"),
     [
-        ((EngineError("broken"), EngineBusyError("full", retry_after=3)), EngineBusyError("full", retry_after=3)),
+        (
+            (EngineError("broken"), EngineBusyError("full", retry_after=3)),
+            EngineBusyError("other: full", retry_after=3),
+        ),
         (
             (EngineBusyError("full", retry_after=9), EngineBusyError("fuller", retry_after=2)),
-            EngineBusyError("fuller", retry_after=2),
+            EngineBusyError("other: fuller", retry_after=2),
         ),
         (
             (EngineBusyError("full", retry_after=2), EngineBusyError("fuller", retry_after=9)),
-            EngineBusyError("full", retry_after=2),
+            EngineBusyError("best: full", retry_after=2),
         ),
-        ((EngineBusyError("full", retry_after=3), EngineError("broken")), EngineBusyError("full", retry_after=3)),
-        ((EngineError("broken"), EngineError("gone", code="gone")), EngineError("gone", code="gone")),
+        ((EngineBusyError("full", retry_after=3), EngineError("broken")), EngineBusyError("best: full", retry_after=3)),
+        ((EngineError("broken"), EngineError("gone", code="gone")), EngineError("other: gone", code="gone")),
     ],
 )
 async def test_where_nobody_is_left_the_caller_is_told_why(

@@ -227,6 +227,12 @@ def test_an_empty_leaderboard_says_why() -> None:
         ((worker(NEW, "starting"),), Rollout(incumbent=NEW), "loading", "loads"),
         (
             (worker(NEW),),
+            Rollout(stage="canary", incumbent=NEW, candidate=BEST, reason=Reason(code="c", text="BEST is on trial")),
+            "serving",
+            "it serves those who ask for no model",
+        ),
+        (
+            (worker(NEW),),
             Rollout(stage="canary", incumbent=BEST, candidate=NEW, reason=Reason(code="c", text="on trial")),
             "candidate",
             "on trial",

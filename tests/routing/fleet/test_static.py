@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_it_has_started_when_one_serves_and_looks_for_the_others() -> None:
         workers = fleet(looks)
         await workers.start()
         assert [(worker.id, worker.state, worker.key) for worker in workers.workers()] == [
-            (A, "ready", "m"), (B, "lost", ""),
+            ("worker-1", "ready", "m"), ("worker-2", "lost", ""),
         ]  # fmt: skip
         looks.seen[B] = Sighting(state="ready", info=info("n"))
         await asyncio.sleep(1.1)
@@ -71,13 +72,38 @@ def test_while_all_load_it_waits() -> None:
 
 def test_where_nobody_is_there_it_does_not_start_and_says_so() -> None:
     async def main() -> None:
-        with pytest.raises(EngineError, match="nobody is there; nobody is there"):
+        with pytest.raises(EngineError, match="ws://a:1: nobody is there; ws://b:1: nobody is there"):
             await fleet(Looks(a=LOST, b=LOST)).start()
         with pytest.raises(EngineError, match="MUSE_ENGINE"):
             await fleet(Looks()).start()
         assert len(asyncio.all_tasks()) == 1
 
     run(main())
+
+
+def test_what_is_wrong_with_a_worker_is_logged_once_with_its_address(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        looks = Looks(a=READY, b=Sighting(state="lost", problem="nobody is there", detail="b has no such port"))
+        workers = fleet(looks)
+        await workers.start()
+        await asyncio.sleep(5)
+        looks.seen[B] = READY
+        await asyncio.sleep(5)
+        await workers.close()
+
+    with caplog.at_level(logging.INFO, "routing.fleet.static"):
+        run(main())
+    told = [(record.message, record.__dict__["fields"]) for record in caplog.records]
+    fields = {"worker": "worker-2", "address": B}
+    assert told == [
+        ("a worker cannot be used", {**fields, "state": "lost", "problem": "nobody is there: b has no such port"}),
+        ("a worker is back", {**fields, "state": "ready"}),
+    ]
+
+
+def test_an_engine_of_this_process_has_its_name() -> None:
+    workers = StaticFleet(["ws://a:1", "echo"], prober=Looks(), clock=lambda: 0)
+    assert [worker.id for worker in workers.workers()] == ["worker-1", "echo"]
 
 
 def test_one_that_answers_slowly_delays_no_look_at_another() -> None:
@@ -100,7 +126,7 @@ def test_a_worker_that_a_conversation_lost_is_looked_at_at_once() -> None:
         await workers.start()
         await asyncio.sleep(0.3)
         looks.seen[A] = LOST
-        workers.changed(A, lost=True)
+        workers.changed("worker-1", lost=True)
         workers.changed("unknown", lost=True)
         await asyncio.sleep(0)
         await asyncio.sleep(0.001)

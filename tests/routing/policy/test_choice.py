@@ -124,7 +124,7 @@ def test_a_canary_beyond_its_share_is_the_last_resort() -> None:
 
 @pytest.mark.parametrize(
     ("state", "code"),
-    [("starting", "not_ready"), ("draining", "not_ready"), ("lost", "not_ready"), ("overloaded", "full")],
+    [("starting", "not_ready"), ("draining", "not_ready"), ("lost", "not_ready"), ("overloaded", "overloaded")],
 )
 def test_a_model_whose_workers_cannot_take_the_session_is_passed_over(state: WorkerState, code: str) -> None:
     choice = decide(workers=(worker(ANN, state=state), worker(BOB)))

@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routing.fleet.contract import Worker
 from routing.policy.bars import MOST_DOUBLINGS
 from routing.policy.contract import Rollout, Rules, Stage
-from routing.policy.rollout import ROLLOUT, Act
+from routing.policy.ranking import rank
+from routing.policy.rollout import ROLLOUT, Act, step
 from routing.policy.signs import Sign
+from routing.scores.standings import Scoreboard
 from streaming.schema import from_json, to_json
-from tests.routing.policy.figures import HOUSE, key
+from tests.routing.policy.figures import HOUSE, NOW, house, key, snapshot, worker
 from tests.routing.policy.site import RULES, TICK, Model, Site, challenged, settled
 
 NEW, OLD, BAD = key("new"), key("old"), key("bad")
@@ -90,6 +93,16 @@ def test_steps_can_be_left_out() -> None:
     site.go(4, turns=0)
     assert site.stages() == ["watching", "shadow", "settled"]
     assert site.rollout.incumbent == NEW
+
+
+def test_what_no_fleet_can_load_challenges_nobody_unless_a_worker_has_it() -> None:
+    def looked(*workers: Worker) -> Rollout:
+        served = [there.key for there in workers]
+        ranking = rank(snapshot(house(1.0)), Scoreboard(), served=served, rules=RULES, now=NOW)
+        return step(Rollout(incumbent=OLD), ranking=ranking, workers=workers, live={}, rules=RULES, now=NOW)
+
+    assert looked(worker(OLD)).candidate is None
+    assert looked(worker(OLD), worker(HOUSE)).candidate == HOUSE
 
 
 def test_a_lead_within_the_margin_is_none() -> None:

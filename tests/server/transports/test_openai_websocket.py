@@ -97,11 +97,14 @@ async def test_foreign_pages_are_refused(serve: Serve) -> None:
             assert (await heard(client))["type"] == "session.created"
 
 
-async def test_an_unknown_model_is_refused_with_the_names_there_are(serve: Serve) -> None:
+async def test_an_unknown_model_is_refused_with_the_names_there_are(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serve(fake_gateway()) as server:
         status, error, _ = await refused(f"ws://127.0.0.1:{server.port}/v1/realtime?model=nonesuch")
-        assert (status, error["code"]) == (404, "model_not_found")
+        assert (status, error["code"], error["param"]) == (404, "model_not_found", "model")
         assert "auto, fake" in error["message"]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]  # it is nobody's defect
 
 
 @pytest.mark.parametrize("path", ["/v1/realtime", "/api/chat"])
@@ -109,7 +112,7 @@ async def test_needs_that_are_not_known_are_refused_by_name(serve: Serve, path: 
     async with serve(fake_gateway()) as server:
         for query, name in (("mode=half", "mode"), ("latency=fast", "latency"), ("language=!", "language")):
             status, error, _ = await refused(f"ws://127.0.0.1:{server.port}{path}?{query}")
-            assert (status, error["code"]) == (400, "invalid_value")
+            assert (status, error["code"], error["param"]) == (400, "invalid_value", name)
             assert error["message"].startswith(f"{name}: expected ")
 
 
