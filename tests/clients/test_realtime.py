@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from clients.errors import ClientError, DisconnectedError, NoReplyError, Refused
 from clients.realtime import RealtimeClient
 from streaming import client_events as said
 from streaming import server_events as events
+from streaming.audio import NS
 from streaming.client_events import ClientEvent
 from streaming.config import SessionConfig
 from streaming.items import InputText, Message
@@ -151,18 +154,23 @@ async def test_a_spoken_turn() -> None:
     assert seen[-1] == "response.done"
 
 
-async def test_a_recording_is_sent_whole_and_at_the_pace_of_speech() -> None:
+async def test_a_recording_is_sent_whole_and_at_the_pace_of_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+
+    async def wait(due: int) -> None:
+        waits.append(due)
+
+    monkeypatch.setattr("clients.pacing.sleep_until", wait)
     async with server(answer_speech) as (url, peers), RealtimeClient.connect(url) as client:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.monotonic_ns()
         await client.say(TONE)
-        assert loop.time() - began >= 0.1
-        began = loop.time()
+        assert waits[-1] - began >= 0.1 * NS
+        assert np.diff(waits).tolist() == [0.04 * NS, 0.04 * NS]
         await client.say(TONE, realtime=False)
-        assert loop.time() - began < 0.1
         await client.say(np.repeat(TONE, 2), rate=48_000, realtime=False)
         await client.send(said.ClearAudio())
         await peers[0].cleared.wait()
+        assert len(waits) == 3, "only the pace of speech is waited for"
         sent = b"".join(event.audio for event in peers[0].received if isinstance(event, said.AppendAudio))
     assert sent[:4800] == sent[4800:9600]
     np.testing.assert_allclose(np.frombuffer(sent[:4800], "<i2") / 32768, TONE, atol=1e-4)
@@ -207,11 +215,19 @@ async def test_a_server_that_hangs_up_instead_of_taking_settings() -> None:
             await client.update(instructions="Be brief.")
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The client's clock, which stands still at `now`, in ns."""
+    stopped = SimpleNamespace(now=0)
+    monkeypatch.setattr("clients.realtime.time", SimpleNamespace(monotonic_ns=lambda: stopped.now))
+    return stopped
+
+
 @pytest.mark.parametrize("extensions", [True, False])
-async def test_an_interrupted_reply_is_cut_where_it_was_heard(extensions: bool) -> None:
+async def test_an_interrupted_reply_is_cut_where_it_was_heard(extensions: bool, clock: SimpleNamespace) -> None:
     async def interrupt(peer: Peer) -> None:
         await peer.send(CREATED, *[audio()] * 10)
-        await asyncio.sleep(0.1)
+        await peer.expect(said.ClearAudio)
         if extensions:
             await peer.send(events.BargeInProgress(phase="decided", response_id="r", event_id="b"))
         else:
@@ -220,16 +236,22 @@ async def test_an_interrupted_reply_is_cut_where_it_was_heard(extensions: bool) 
         await peer.close(1000, "")
 
     async with server(interrupt) as (url, peers), RealtimeClient.connect(url, extensions=extensions) as client:
+        for _ in range(11):
+            await anext(client)
+        clock.now += NS // 10
+        await client.send(said.ClearAudio())
         async for _ in client:
             pass
         cut = peers[0].received[-1]
     assert isinstance(cut, said.TruncateItem)
     assert (cut.item_id, cut.content_index) == ("i", 0)
-    assert 90 <= cut.audio_end_ms < 400
+    assert cut.audio_end_ms == 100
 
 
 @pytest.mark.parametrize("extensions", [True, False])
-async def test_a_reply_that_was_sent_whole_is_cut_when_the_user_speaks(extensions: bool) -> None:
+async def test_a_reply_that_was_sent_whole_is_cut_when_the_user_speaks(
+    extensions: bool, clock: SimpleNamespace
+) -> None:
     async def interrupt(peer: Peer) -> None:
         await peer.send(CREATED, *[audio()] * 10, DONE)
         await peer.send(events.SpeechStarted(audio_start_ms=0, item_id="u", event_id="b"))
@@ -242,7 +264,7 @@ async def test_a_reply_that_was_sent_whole_is_cut_when_the_user_speaks(extension
         cut = peers[0].received[-1]
         assert client.playout.ends == 0
     assert isinstance(cut, said.TruncateItem)
-    assert cut.audio_end_ms < 400
+    assert cut.audio_end_ms == 0
 
 
 @pytest.mark.parametrize("interruptible", [True, False])
