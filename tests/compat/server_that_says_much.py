@@ -1,4 +1,4 @@
-"""`python -m tests.compat.server_that_says_much ...`: `python -m server`, its first scripted answer in a call a long one.
+"""`python -m tests.compat.server_that_says_much ...`: `python -m server`, each call's first scripted answer a long one.
 
 So long that it can be interrupted, whatever else the machine does.
 """

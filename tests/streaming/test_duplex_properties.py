@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +35,8 @@ from streaming.server_events import (
 from streaming.trace import Recorder, replay
 from tests.streaming.simulation import DUPLEX, PCM, Simulation
 from tests.streaming.test_session_properties import check_terminal_events
+
+pytestmark = pytest.mark.timeout(900)  # which only a hang reaches
 
 EVENTS: dict[str, ClientEvent] = {
     "commit": CommitAudio(),

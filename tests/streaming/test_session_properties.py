@@ -41,6 +41,8 @@ from streaming.session import Session
 from streaming.trace import Recorder, TraceError, replay
 from tests.streaming.simulation import PCM, Script, Simulation, reply_level
 
+pytestmark = pytest.mark.timeout(900)  # which only a hang reaches
+
 EVENTS: dict[str, ClientEvent] = {
     "commit": CommitAudio(),
     "clear": ClearAudio(),

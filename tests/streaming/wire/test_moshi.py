@@ -55,6 +55,8 @@ from streaming.wire.moshi import (
     encode,
 )
 
+pytestmark = pytest.mark.timeout(900)  # which only a hang reaches
+
 AUDIO = np.array([0.5, -1.0, 0.25], np.float32)
 
 texts = st.text(st.characters(codec="utf-8"), max_size=50)

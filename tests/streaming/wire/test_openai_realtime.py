@@ -28,6 +28,8 @@ from streaming.schema import Within, from_json, to_json
 from streaming.server_events import AudioDelta, BargeInProgress, Notice, ServerEvent, SpeechStarted
 from streaming.wire.openai_realtime import UnknownEvent, decode_client, decode_server, encode_client, encode_server
 
+pytestmark = pytest.mark.timeout(900)  # which only a hang reaches
+
 # --- any event, from its type hints ----------------------------------------------------------------------------------
 
 SCALARS: dict[object, st.SearchStrategy[Any]] = {
