@@ -80,7 +80,9 @@ def fetch(directory: Path, report: Callable[[str], None]) -> int:
                 report(f"left out: {error}")
     if not index:
         raise FetchError("no recordings could be had")
-    index_path.write_text(json.dumps(index, indent=1), encoding="utf-8")
+    partial = index_path.with_suffix(".part")
+    partial.write_text(json.dumps(index, indent=1), encoding="utf-8")
+    partial.replace(index_path)
     if whole:
         stamp_path.write_text(stamp)
     return len(index)
@@ -173,7 +175,8 @@ def _unpack_debian(package: str, manifest: dict[str, Any], scratch: Path, report
     found = hashlib.sha256(archives[0].read_bytes()).hexdigest()
     if found != pinned["sha256"]:
         raise FetchError(f"{package}: sha256 {found}, not {pinned['sha256']}")
-    subprocess.run(["dpkg-deb", "--extract", str(archives[0]), str(scratch)], check=True)
+    if subprocess.run(["dpkg-deb", "--extract", str(archives[0]), str(scratch)], check=False).returncode != 0:
+        raise FetchError(f"{package}: dpkg-deb could not unpack it")
 
 
 def _decode_g722(path: Path) -> Pcm:
@@ -195,11 +198,14 @@ def _decode_wav(data: bytes) -> Pcm:
 
 
 def _write_wav(path: Path, samples: Pcm) -> None:
-    with wave.open(str(path), "wb") as file:
+    """A run that breaks off leaves no half of a recording."""
+    partial = path.with_suffix(".part")
+    with wave.open(str(partial), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(samples.tobytes())
+    partial.replace(path)
 
 
 def main() -> int:

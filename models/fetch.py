@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +25,7 @@ Download = Callable[[Package, Path], Path]
 """Bring a package's wheel into a directory and return its path; raises FetchError."""
 
 _CHUNK = 1 << 20
+_SCRATCH = ".fetch-"
 
 
 class FetchError(MuseError):
@@ -58,18 +62,39 @@ def fetch(
     """Bring those of `files` into `directory` that it does not hold, and return them.
 
     A file appears under its name only when it is whole and verified, so an interrupted run leaves nothing false
-    behind, and another completes it. Raises FetchError where no source gives a file.
+    behind, and another completes it. One run at a time fills a directory; another waits, and takes what it finds.
+    Raises FetchError where no source gives a file.
     """
     missing = [file for file in files if not is_complete(file, directory)]
     if not missing:
         return []
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".fetch-") as scratch:
+    with _alone(directory, report), tempfile.TemporaryDirectory(dir=directory, prefix=_SCRATCH) as scratch:
+        missing = [file for file in missing if not is_complete(file, directory)]
         wheels = _Wheels(Path(scratch), report, download)
         for file in missing:
             _fetch_file(file, directory, Path(scratch), wheels)
             report(f"{file.path}: verified")
     return missing
+
+
+@contextmanager
+def _alone(directory: Path, report: Report) -> Iterator[None]:
+    """Hold the directory, and clear away what a run has left that was killed."""
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(f"another run fills {directory}; waiting for it")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a filesystem without locks
+        for left in directory.glob(f"{_SCRATCH}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        os.close(held)
 
 
 class _Wheels:

@@ -12,12 +12,14 @@ command -v chromium >/dev/null || missing="$missing chromium"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 
+apt() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 "$@" >/dev/null; }
+
 if can_install && { [ -n "$missing" ] || ! has_lists; }; then
-    apt-get update -qq >/dev/null || echo "apt-get update failed" >&2
+    apt update || echo "apt-get update failed" >&2
 fi
 [ -z "$missing" ] && exit 0
 # shellcheck disable=SC2086 -- a list of packages
-if can_install && apt-get install -y -qq --no-install-recommends $missing >/dev/null; then
+if can_install && apt install -y --no-install-recommends $missing; then
     exit 0
 fi
 echo "not installed, and not to be installed here:$missing; the tests that need them will skip" >&2

@@ -34,7 +34,10 @@ def test_says_what_to_run_where_nothing_was_fetched(tmp_path: Path) -> None:
         recordings(tmp_path)
 
 
-def test_a_source_that_is_gone_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def one_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three."""
+
     def gone(*_: object) -> list[Clip]:
         raise FetchError("no apt-get here")
 
@@ -45,12 +48,33 @@ def test_a_source_that_is_gone_leaves_the_others(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("benchmarks.fetch_recordings._asterisk", gone)
     monkeypatch.setattr("benchmarks.fetch_recordings._sphinx", gone)
     monkeypatch.setattr("benchmarks.fetch_recordings._clips", one)
+
+
+@pytest.mark.usefixtures("one_source")
+def test_a_source_that_is_gone_leaves_the_others(tmp_path: Path) -> None:
     lines: list[str] = []
     assert fetch(tmp_path, lines.append) == 1
     assert len(lines) == 2
     (found,) = recordings(tmp_path)
     assert (found.name, found.transcript) == ("one", "One.")
     np.testing.assert_allclose(found.samples * 32768, np.arange(-500, 500))
+
+
+@pytest.mark.usefixtures("one_source")
+@pytest.mark.parametrize("breaks_off", ["wave.Wave_write.writeframes", "json.dumps"])
+def test_what_breaks_off_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks_off: str
+) -> None:
+    fetch(tmp_path, lambda _: None)
+    before = recordings(tmp_path)[0].samples
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(breaks_off, stop)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(tmp_path, lambda _: None)
+    np.testing.assert_array_equal(recordings(tmp_path)[0].samples, before)
 
 
 def test_fails_where_every_source_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

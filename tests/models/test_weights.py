@@ -1,5 +1,7 @@
 import hashlib
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,33 @@ def test_fetch_joins_parts_and_is_idempotent(tmp_path: Path) -> None:
     assert fetch([JOINED], tmp_path, report=lines.append, download=index.download) == []
     assert index.downloads == ["left", "right"]
     assert [path.name for path in tmp_path.rglob("*")] == ["toy", "model.bin"], "scratch files were left"
+
+
+def test_two_fetches_at_once_download_once(tmp_path: Path) -> None:
+    index, begun, waiting = Index(HALVES), threading.Event(), threading.Event()
+
+    def download(package: Package, directory: Path) -> Path:
+        begun.set()
+        assert waiting.wait(60)
+        return index.download(package, directory)
+
+    def told(line: str) -> None:
+        if "waiting" in line:
+            waiting.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(fetch, [JOINED], tmp_path, report=told, download=download)
+        assert begun.wait(60)
+        second = pool.submit(fetch, [JOINED], tmp_path, report=told, download=download)
+        assert (first.result(), second.result()) == ([JOINED], [])
+    assert index.downloads == ["left", "right"]
+
+
+def test_what_a_killed_fetch_has_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / ".fetch-killed" / "left").mkdir(parents=True)
+    (tmp_path / ".fetch-killed" / "left" / "half.whl").write_bytes(WHOLE)
+    fetch([JOINED], tmp_path, report=lambda _: None, download=Index(HALVES).download)
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
 def test_fetch_mends_an_altered_file(tmp_path: Path) -> None:
