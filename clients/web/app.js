@@ -7,6 +7,7 @@ import { Devices } from "./devices.js";
 import { setText } from "./dom.js";
 import { TurnLatencies } from "./latency.js";
 import { LatencyView } from "./latency-view.js";
+import { LetterKeys } from "./letter-keys.js";
 import { ModelPicker } from "./model-picker.js";
 import { ProblemPanel } from "./problem-panel.js";
 import { Problem, problems } from "./problems.js";
@@ -79,7 +80,8 @@ class App {
     element("mute").addEventListener("click", () => this.#toggleMute());
     element("stop-reply").addEventListener("click", () => this.#call?.stopReply());
     element("composer").addEventListener("submit", (event) => this.#onSubmit(event));
-    document.addEventListener("keydown", (event) => this.#onKeyDown(event));
+    document.addEventListener("keydown", ({ key }) => key === "Escape" && this.#call?.stopReply());
+    new LetterKeys(element("letter-keys"));
     addEventListener("pagehide", () => this.#call && this.#stop());
     setInterval(() => this.#showAudioFacts(), FACTS_MS);
     this.#devices.refresh();
@@ -192,18 +194,6 @@ class App {
     }
   }
 
-  /** @param {KeyboardEvent} event */
-  #onKeyDown(event) {
-    if (event.key === "Escape") {
-      this.#call?.stopReply();
-    }
-    const typing = event.target instanceof HTMLElement && event.target.matches("input, select, textarea");
-    const plain = !event.ctrlKey && !event.metaKey && !event.altKey && !event.repeat;
-    if (plain && !typing && event.key?.toLowerCase() === "m") {
-      this.#toggleMute();
-    }
-  }
-
   /** @param {import("./state.js").Event} event */
   #dispatch(event) {
     this.#state = nextState(this.#state, event);
@@ -235,7 +225,7 @@ class App {
       return HINTS[this.#state];
     }
     if (this.#muted) {
-      return "Muse does not hear you. Press M to unmute.";
+      return "Muse does not hear you until you unmute.";
     }
     return talking && !hearing ? "Type a message, or press the button to talk." : HINTS.listening;
   }

@@ -6,6 +6,7 @@ import { AUTO } from "./connection.js";
 import { make, setText } from "./dom.js";
 import { DuelSide } from "./duel-side.js";
 import { SideView, ratingsChart, scalesOf } from "./duel-view.js";
+import { LetterKeys } from "./letter-keys.js";
 import { LevelMeter } from "./level-meter.js";
 import { WIRE_RATE } from "./pcm.js";
 import { ProblemPanel } from "./problem-panel.js";
@@ -63,7 +64,7 @@ class DuelPage {
     element("another").addEventListener("click", () => this.#onAgain(() => this.#record()));
     element("same").addEventListener("click", () => this.#onAgain(() => this.#askAgain()));
     element("vote").addEventListener("click", ({ target }) => this.#vote(target.closest("button")?.dataset.winner));
-    document.addEventListener("keydown", (event) => this.#onKeyDown(event));
+    new LetterKeys(element("letter-keys"));
     addEventListener("pagehide", () => this.#leave());
     this.#enter("intro");
     this.#check();
@@ -281,14 +282,6 @@ class DuelPage {
     title.focus();
   }
 
-  /** @param {KeyboardEvent} event */
-  #onKeyDown({ key, ctrlKey, metaKey, altKey, repeat }) {
-    const button = element("vote").querySelector(`[aria-keyshortcuts="${CSS.escape(`${key}`.toUpperCase())}"]`);
-    if (button && !ctrlKey && !metaKey && !altKey && !repeat) {
-      this.#vote(button.dataset.winner);
-    }
-  }
-
   /** @param {unknown} error @param {{focus?: boolean}} [options] */
   #fail(error, { focus = true } = {}) {
     this.#drop();
@@ -360,7 +353,7 @@ class DuelPage {
     }
     element("how").hidden = begun;
     element("sides").hidden = !begun;
-    element("vote").hidden = !["answering", "judging", "voting"].includes(phase);
+    element("vote").hidden = element("keys").hidden = !["answering", "judging", "voting"].includes(phase);
     element("vote").disabled = phase !== "judging" || listening;
     element("reveal").hidden = phase !== "revealed";
     element("again").hidden = !["revealed", "unjudged"].includes(phase);

@@ -8,10 +8,15 @@ from playwright.sync_api import Page
 
 _SCRIPTS = Path(__file__).parent / "web"
 
-_TRANSITIONS_OVER = """
-Promise.allSettled(
-  document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished),
-).then(() => null)
+_WHEN_STEADY = """
+(async () => {
+  const transitions = () => document.getAnimations().filter((one) => one instanceof CSSTransition);
+  while (transitions().length > 0) {
+    await Promise.allSettled(transitions().map((one) => one.finished));
+  }
+  const faults = %s
+  return faults;
+})()
 """
 
 FINGER = 24
@@ -20,9 +25,8 @@ FINGER = 24
 
 def assert_readable(page: Page) -> None:
     """Text has contrast, and everything has a name, once colours have stopped to change."""
-    page.evaluate(_TRANSITIONS_OVER)
     for script in ("contrast.js", "labels.js"):
-        faults = page.evaluate((_SCRIPTS / script).read_text())
+        faults = page.evaluate(_WHEN_STEADY % (_SCRIPTS / script).read_text())
         assert not faults, faults
 
 

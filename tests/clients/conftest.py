@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soxr
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 
 from benchmarks.recordings import SAMPLE_RATE, recordings
 from tests.clients import microphone
 from tests.clients.fake_realtime import FakeServer, Script, running
 from tests.clients.microphone import Launch, Recording, Samples, chromium_arguments, silence, write_wav
 from tests.clients.muse_page import MusePage, Visit, open_page
+from tests.clients.waiting import PATIENCE
 from tests.prerequisites import RECORDINGS, absent, require_recordings
 
 
@@ -42,6 +43,7 @@ def recording() -> Recording:
 
 @pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
+    expect.set_options(timeout=1000 * PATIENCE)
     with sync_playwright() as running:
         yield running
 

@@ -25,6 +25,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from server.api.page import SecurityHeaders, add_page
 from tests.clients.fake_routing import Asked, RoutingScript, routes
+from tests.clients.waiting import PATIENCE, until
 
 RATE = 24_000
 FRAME = RATE * 2 // 25
@@ -65,7 +66,8 @@ class Turn:
 class Script:
     """How the server behaves. `late_frames` are sent of a reply that has been interrupted.
 
-    A `duplex` one finds no words, and is silent after the user's turns.
+    A `duplex` one finds no words, and is silent after the user's turns. `at_once`: a reply's audio comes in one piece,
+    so that nothing can make it run out.
     """
 
     turns: tuple[Turn, ...]
@@ -73,6 +75,7 @@ class Script:
     busy: bool = False
     late_frames: int = 0
     duplex: bool = False
+    at_once: bool = False
 
 
 class FakeServer:
@@ -81,7 +84,15 @@ class FakeServer:
     `asked` is what came by plain HTTP, `routing` how that is answered.
     """
 
-    def __init__(self, script: Script, *, url: str) -> None:
+    def __init__(self, script: Script, listener: socket.socket) -> None:
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        config = uvicorn.Config(_app(self), log_level="error", ws="websockets-sansio", timeout_graceful_shutdown=1)
+        self.server = uvicorn.Server(config)
+        self.begin_anew(script)
+
+    def begin_anew(self, script: Script) -> None:
+        """As if it had just been started. Who is still there has to go first: it would be taken for somebody new."""
+        until(lambda: not self.server.server_state.connections and not self.server.server_state.tasks)
         self.script = script
         self.routing = RoutingScript()
         self.asked = Asked()
@@ -89,7 +100,10 @@ class FakeServer:
         self.announced: list[dict[str, Any]] = []
         self.queries: list[str] = []
         self.conversations: list[Conversation] = []
-        self.url = url
+
+    def hears_all(self) -> None:
+        """Wait until every conversation is over, and so all has been heard that was ever said in them."""
+        until(lambda: self.conversations and all(one.over for one in self.conversations))
 
     def of_type(self, name: str) -> list[dict[str, Any]]:
         """The client events of one type."""
@@ -98,12 +112,12 @@ class FakeServer:
     def hang_up(self, code: int, conversation: Conversation | None = None) -> None:
         """Close a conversation, or the newest one."""
         chosen = conversation or self.conversations[-1]
-        asyncio.run_coroutine_threadsafe(chosen.websocket.close(code), chosen.loop).result(5)
+        asyncio.run_coroutine_threadsafe(chosen.websocket.close(code), chosen.loop).result(PATIENCE)
 
     def tell(self, event: dict[str, Any]) -> None:
         """Send an event in the newest conversation."""
         newest = self.conversations[-1]
-        asyncio.run_coroutine_threadsafe(newest.send(event), newest.loop).result(5)
+        asyncio.run_coroutine_threadsafe(newest.send(event), newest.loop).result(PATIENCE)
 
     def refuses(self, key: str | None) -> bool:
         """Whether this key does not open it."""
@@ -114,16 +128,14 @@ class FakeServer:
 def running(script: Script) -> Iterator[FakeServer]:
     """A fake server on a free loopback port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        fake = FakeServer(script, url=f"http://127.0.0.1:{listener.getsockname()[1]}")
-        config = uvicorn.Config(_app(fake), log_level="error", ws="websockets-sansio", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        fake = FakeServer(script, listener)
+        thread = threading.Thread(target=fake.server.run, args=([listener],), daemon=True)
         thread.start()
         try:
             yield fake
         finally:
-            server.should_exit = True
-            thread.join(10)
+            fake.server.should_exit = True
+            thread.join(PATIENCE)
 
 
 def _app(fake: FakeServer) -> FastAPI:
@@ -164,7 +176,10 @@ def _app(fake: FakeServer) -> FastAPI:
 
 
 class Conversation:
-    """One client: loudness in, scripted turns out. `heard` are the events that carried its voice."""
+    """One client: loudness in, scripted turns out. `heard` are the events that carried its voice.
+
+    `over`: it has gone, and nothing more can come of it.
+    """
 
     def __init__(self, websocket: WebSocket, fake: FakeServer) -> None:
         self.websocket = websocket
@@ -173,6 +188,7 @@ class Conversation:
         model = websocket.query_params.get("model", "")
         self._blind = model.startswith("duel:")
         self.heard: list[dict[str, Any]] = []
+        self.over = False
         self.silent = self._blind and model[-1:] == fake.routing.silent_side
         self._turns = islice(cycle(fake.script.turns), int(model.endswith("B")), None)
         self._number = 0
@@ -194,6 +210,7 @@ class Conversation:
         finally:
             if self._reply is not None:
                 self._reply.cancel()
+            self.over = True
 
     async def send(self, event: dict[str, Any]) -> None:
         self._fake.announced.append(event)
@@ -289,7 +306,8 @@ class Conversation:
         self._response_id = response_id = self._name("resp")
         await self.send({"type": "response.created", "response": {"id": response_id, "status": "in_progress"}})
         place = {"response_id": response_id, "item_id": self._name("item"), "output_index": 0, "content_index": 0}
-        words, frames = turn.reply.split(), [turn.voice[at : at + FRAME] for at in range(0, len(turn.voice), FRAME)]
+        size = len(turn.voice) if self._fake.script.at_once else FRAME
+        words, frames = turn.reply.split(), [turn.voice[at : at + size] for at in range(0, len(turn.voice), size)]
         start, said = self.loop.time(), 0
         for index, frame in enumerate(frames):
             upto = -(-len(words) * (index + 1) // len(frames))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 RATE = 48_000
 """Of the WAV files that Chromium plays as its microphone."""
@@ -50,3 +50,27 @@ def chromium_arguments(wav: Path | None) -> list[str]:
         f"use-file-for-fake-audio-capture={wav}%noloop",
     )
     return [f"--{name}" for name in ("no-sandbox", "disable-gpu", *quiet, *(hears if wav else ()))]
+
+
+ON_DEMAND = """
+navigator.mediaDevices.getUserMedia = async () => {
+  const context = new AudioContext({ sampleRate: 24_000 });
+  await context.resume();
+  const microphone = context.createMediaStreamDestination();
+  window.speak = (samples) => {
+    const buffer = new AudioBuffer({ length: samples.length, sampleRate: 24_000 });
+    buffer.copyToChannel(new Float32Array(samples), 0);
+    const source = new AudioBufferSourceNode(context, { buffer });
+    source.connect(microphone);
+    source.start();
+  };
+  return microphone.stream;
+};
+null;
+"""
+"""A microphone at which the user says something when `speak` is called, once it is open."""
+
+
+def speak(page: Page, samples: Samples) -> None:
+    """Say it, at 24 kHz, into the microphone ON_DEMAND."""
+    page.evaluate("samples => speak(samples)", samples.tolist())

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route
+
+from tests.clients.waiting import PATIENCE
+
+_WATCH = """
+{
+  const states = [];
+  let from = 0;
+  new MutationObserver(() => {
+    const { state } = document.body.dataset;
+    if (state && state !== states.at(-1)) {
+      states.push(state);
+    }
+  }).observe(document, { subtree: true, attributeFilter: ["data-state"] });
+  window.comesTo = (state) => {
+    const at = states.indexOf(state, from);
+    from = at < 0 ? from : at + 1;
+    return at >= 0;
+  };
+}
+"""
+"""Keeps the page's states: some last no longer than a look at the page may take."""
 
 
 @dataclass
@@ -15,12 +37,12 @@ class MusePage:
     """An open page, and what it complained about. `patience`: ms to wait for a state."""
 
     page: Page
-    patience: float = 15_000
+    patience: float = 1000 * PATIENCE
     complaints: list[str] = field(default_factory=list)
 
     def state(self, name: str) -> None:
-        """Wait until the page is in this state."""
-        expect(self.page.locator("body")).to_have_attribute("data-state", name, timeout=self.patience)
+        """Wait until the page comes to this state, after the one that was waited for before."""
+        self.page.wait_for_function("state => comesTo(state)", arg=name, timeout=self.patience)
 
     def talk(self) -> None:
         """Press the button."""
@@ -59,6 +81,7 @@ Visit = Callable[..., MusePage]
 def open_page(browser: Browser, url: str, **options: object) -> MusePage:
     """The page at `url`, in a context of its own; `options` are the context's."""
     context = browser.new_context(**options)  # type: ignore[arg-type]
+    context.add_init_script(_WATCH)
     muse = MusePage(context.new_page())
     muse.page.on("pageerror", lambda error: muse.complaints.append(str(error)))
     muse.page.on("console", lambda message: _note(muse, message))
@@ -71,3 +94,28 @@ def _note(muse: MusePage, message: ConsoleMessage) -> None:
     refused = "Failed to load resource" in message.text or "WebSocket connection to" in message.text
     if message.type in ("error", "warning") and not refused:
         muse.complaints.append(message.text)
+
+
+@contextmanager
+def held(page: Page, url: str) -> Iterator[list[Route]]:
+    """Requests to `url` wait meanwhile, and are listed; those that nobody answers reach the server afterwards.
+
+    One that was never answered would be a task of Playwright's that is destroyed unfinished, in some later test.
+    """
+    waiting: list[Route] = []
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
+    page.route(url, hold)
+    try:
+        yield waiting
+    finally:
+        for route in waiting:
+            route.continue_()
+        page.unroute(url, hold)
+
+
+def timers_fire(page: Page) -> None:
+    """Wait until all that the page has set to happen at once has happened."""
+    page.evaluate("new Promise((resolve) => setTimeout(() => setTimeout(resolve)))")

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import base64
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.clients import microphone
 from tests.clients.checks import assert_fits, assert_readable, assert_readable_by_day_and_night
 from tests.clients.demo_board import demo_models
-from tests.clients.fake_realtime import LOUD, RATE, Conversation, FakeServer, Script, Turn, running
-from tests.clients.fake_routing import SIDES, Asked, RoutingScript
-from tests.clients.microphone import Launch, Recording, Samples, pcm, silence, write_wav
+from tests.clients.duel_page import ENDLESS, ask, phase, record, side, voice_of, votable, vote_button
+from tests.clients.fake_realtime import LOUD, RATE, FakeServer, Script, Turn, running
+from tests.clients.fake_routing import SIDES
+from tests.clients.microphone import Launch, Recording, pcm, silence, write_wav
 from tests.clients.muse_page import MusePage, Visit
+from tests.clients.waiting import until
 
 pytestmark = pytest.mark.browser
 
-PATIENCE_MS = 20_000
 BOTH = {"A": "sphinx-002", "B": "sphinx-005"}
 """What each side says."""
 SAID_SECONDS = 0.3
-ASKED_SECONDS = 0.9
 
 
 @pytest.fixture(scope="module")
 def asker(launch: Launch, recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """A browser whose user asks something short."""
+    """A browser whose user asks something short, again and again: one of them is heard, however late it listens."""
     question = recording("sphinx-003", microphone.RATE)
     spoken = question[np.flatnonzero(np.abs(question) > LOUD)[0] :][: int(0.5 * microphone.RATE)]
     path = tmp_path_factory.mktemp("microphone") / "asker.wav"
-    return launch(write_wav(path, silence(0.3), spoken, silence(30)))
+    return launch(write_wav(path, *[silence(0.3), spoken] * 60))
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +51,7 @@ def fake(script: Script) -> Iterator[FakeServer]:
 
 @pytest.fixture(autouse=True)
 def _fresh(fake: FakeServer, script: Script) -> None:
-    fake.script = script
-    fake.routing, fake.asked = RoutingScript(), Asked()
-    fake.events.clear()
-    fake.queries.clear()
+    fake.begin_anew(script)
 
 
 @pytest.fixture
@@ -62,64 +59,29 @@ def visit(visit_at: Visit, fake: FakeServer) -> Visit:
     return partial(visit_at, url=f"{fake.url}/duel.html")
 
 
-def phase(page: Page, name: str) -> None:
-    expect(page.locator("body")).to_have_attribute("data-phase", name, timeout=PATIENCE_MS)
-
-
-def ask(page: Page) -> None:
-    """Speak the question, and be done with it."""
-    page.get_by_role("button", name="Ask a question").click()
-    phase(page, "recording")
-    page.wait_for_timeout(1000 * ASKED_SECONDS)
-    page.get_by_role("button", name="Done").click()
-    phase(page, "answering")
-
-
-def side(page: Page, label: str) -> Locator:
-    return page.get_by_role("article").filter(has=page.get_by_role("heading", name=f"Answer {label}", exact=True))
-
-
-def vote_button(page: Page, name: str) -> Locator:
-    return page.get_by_role("group", name="Which answer is better?").get_by_role("button", name=name)
-
-
-def votable(page: Page) -> None:
-    """Wait for both answers, and listen to no more of them than one must."""
-    phase(page, "judging")
-    for label in "AB":
-        button = side(page, label).get_by_role("button")
-        if label == "B":
-            button.click()
-        button.click()
-        expect(button).to_have_accessible_name(f"Play answer {label}")
-    expect(vote_button(page, "Tie")).to_be_enabled()
-
-
-def voice_of(conversation: Conversation) -> Samples:
-    """What a side was sent, without the silence after it."""
-    sent = b"".join(base64.b64decode(event["audio"]) for event in conversation.heard)
-    samples = np.frombuffer(sent, "<i2")
-    return samples[: np.flatnonzero(samples)[-1] + 1].astype(np.float32)
-
-
 def test_both_sides_hear_the_same_question_and_the_vote_tells_who_they_were(
     visit: Visit, asker: Browser, fake: FakeServer, script: Script
 ) -> None:
     page = visit(asker).page
     page.evaluate(WATCH_CLIPS)
+    page.evaluate(WATCH_SIDES)
+    began = time.monotonic()
     ask(page)
-    expect(side(page, "A")).to_contain_text("hears your question")
-    expect(vote_button(page, "Tie")).to_be_disabled()
     phase(page, "judging")
-    expect(vote_button(page, "A is better")).to_be_disabled()
+    took = time.monotonic() - began
     for text in ("omega", "moshi", "kestrel"):
         expect(page.locator("body")).not_to_contain_text(text)
-    expect(vote_button(page, "Tie")).to_be_enabled(timeout=PATIENCE_MS)
+    expect(vote_button(page, "Tie")).to_be_enabled()
+    seen = page.evaluate("seen")
+    for label in "AB":
+        assert f"{label} hears your question" in seen
+    assert seen.index("answering: closed") < seen.index("judging: closed") < seen.index("judging: open")
+    assert "answering: open" not in seen
     first, second = (voice_of(one) for one in fake.conversations[-2:])
     assert len(first) > RATE / 2
     assert np.array_equal(first, second)
     assert sorted(fake.queries) == ["model=duel%3A1A&extensions=muse", "model=duel%3A1B&extensions=muse"]
-    assert_played_after_their_waits(page, script)
+    assert_played_after_their_waits(page, script, took)
     vote_button(page, "B is better").click()
     phase(page, "revealed")
     assert fake.asked.votes == [{"id": "duel_1", "winner": "B"}]
@@ -132,23 +94,24 @@ def test_both_sides_hear_the_same_question_and_the_vote_tells_who_they_were(
     assert_readable(page)
 
 
-def assert_played_after_their_waits(page: Page, script: Script) -> None:
-    """Both answers have been played once, as they were heard; each can be played again."""
+def assert_played_after_their_waits(page: Page, script: Script, took: float) -> None:
+    """Both answers have been played once, as they were heard; each can be played again. `took`: seconds for it all."""
     clips = page.evaluate("window.clips")
     assert len(clips) == 2
     for clip, turn, label in zip(clips, script.turns, "AB", strict=True):
         wait = clip["length"] / RATE - len(turn.voice) / 2 / RATE
-        assert 0.3 < wait < 3, "the fake server waits for half a second of silence"
+        assert 0.3 < wait < took, "the fake server waits for half a second of silence"
         shown = float((side(page, label).locator(".side-status").text_content() or "").split()[-2])
         assert abs(shown - clip["first"] / RATE) <= 0.051
         assert shown >= wait - 0.05
-    page.get_by_role("button", name="Play answer A").click()
-    expect(side(page, "A")).to_contain_class("playing")
-    page.get_by_role("button", name="Play answer B").click()
-    expect(side(page, "A")).not_to_contain_class("playing")
+    page.evaluate(ENDLESS)
+    for label, other, count in (("A", "B", 3), ("B", "A", 4)):
+        page.get_by_role("button", name=f"Play answer {label}").click()
+        page.wait_for_function("count => clips.length === count", arg=count)
+        expect(side(page, label)).to_contain_class("playing")
+        expect(side(page, other)).not_to_contain_class("playing")
     page.get_by_role("button", name="Stop answer B").click()
     expect(side(page, "B")).not_to_contain_class("playing")
-    assert len(page.evaluate("window.clips")) == 4, "from the page's memory"
 
 
 WATCH_CLIPS = """
@@ -162,18 +125,38 @@ null;
 """
 
 
+WATCH_SIDES = """
+window.seen = [];
+new MutationObserver(() => {
+  const { phase } = document.body.dataset;
+  window.seen.push(`${phase}: ${document.getElementById("vote").disabled ? "closed" : "open"}`);
+  document.querySelectorAll(".side").forEach((side) => {
+    const [label] = side.querySelector(".side-label").lastChild.textContent;
+    window.seen.push(`${label} ${side.querySelector(".side-status").textContent}`);
+  });
+}).observe(document.body, { attributes: true, childList: true, subtree: true });
+null;
+"""
+"""Writes down whether there can be a vote, and what each side is said to do."""
+
+
 def test_a_duel_is_fought_by_keyboard_alone(visit: Visit, asker: Browser, fake: FakeServer) -> None:
     page = visit(asker).page
+    page.evaluate(ENDLESS)
     page.get_by_role("button", name="Ask a question").focus()
-    page.keyboard.press("Enter")
-    phase(page, "recording")
-    page.wait_for_timeout(1000 * ASKED_SECONDS)
+    record(page, lambda: page.keyboard.press("Enter"))
     page.keyboard.press("a")
     page.keyboard.press("Enter")
     phase(page, "judging")
     page.keyboard.press("t")
+    phase(page, "judging")
     assert fake.asked.votes == [], "not before both were heard"
     votable(page)
+    switch = page.get_by_label("One-letter keys")
+    switch.uncheck()
+    page.keyboard.press("t")
+    phase(page, "judging")
+    switch.check()
     page.keyboard.press("t")
     expect(page.get_by_role("heading", name="You found them equally good")).to_be_visible()
     assert fake.asked.votes == [{"id": "duel_1", "winner": "tie"}]
@@ -201,6 +184,7 @@ def test_a_side_that_fails_ends_the_duel_and_the_same_question_can_meet_another_
 ) -> None:
     fake.routing.failing_side = "B"
     page = visit(asker).page
+    page.evaluate(ENDLESS)
     ask(page)
     phase(page, "unjudged")
     expect(page.get_by_role("status").first).to_have_text("This duel has no result")
@@ -227,6 +211,7 @@ def test_a_vote_that_cannot_be_sent_can_be_given_again_and_one_that_is_refused_s
     visit: Visit, asker: Browser, fake: FakeServer
 ) -> None:
     page = visit(asker).page
+    page.evaluate(ENDLESS)
     ask(page)
     votable(page)
     page.context.set_offline(True)
@@ -244,8 +229,9 @@ def test_a_side_that_is_cut_off_is_told(visit: Visit, asker: Browser, fake: Fake
     fake.routing.silent_side = "A"
     page = visit(asker).page
     ask(page)
-    expect(side(page, "B")).to_contain_text("has answered", timeout=PATIENCE_MS)
-    side_a = next(one for one in fake.conversations if one.silent and one.heard)
+    expect(side(page, "B")).to_contain_text("has answered")
+    until(lambda: [one for one in fake.conversations if one.silent and one.heard])
+    [side_a] = [one for one in fake.conversations if one.silent]
     fake.hang_up(1011, side_a)
     phase(page, "unjudged")
     expect(side(page, "A")).to_contain_text("The server ended the call")
@@ -259,9 +245,7 @@ def test_silence_is_no_question(visit: Visit, asker: Browser, fake: FakeServer) 
           navigator.mediaDevices.getUserMedia = () => Promise.resolve(silence);
         }"""
     )
-    page.get_by_role("button", name="Ask a question").click()
-    phase(page, "recording")
-    page.wait_for_timeout(300)
+    record(page, page.get_by_role("button", name="Ask a question").click)
     page.get_by_role("button", name="Done").click()
     expect(page.get_by_role("alert")).to_contain_text("No question was heard")
     assert fake.queries == []
@@ -279,14 +263,14 @@ def test_a_key_is_asked_for(visit: Visit, asker: Browser, fake: FakeServer) -> N
 def test_what_was_said_is_gone_with_the_duel(visit: Visit, asker: Browser) -> None:
     page = visit(asker).page
     page.evaluate(WATCH_AUDIO)
+    page.evaluate(ENDLESS)
     ask(page)
     votable(page)
     assert still_kept(page) >= 3, "the question and both answers"
     page.evaluate("dispatchEvent(new Event('pagehide'))")
     phase(page, "intro")
     expect(page.locator("#how")).to_be_visible()
-    page.wait_for_timeout(200)
-    assert still_kept(page) == 0
+    until(lambda: still_kept(page) == 0)
     assert page.evaluate("localStorage.length + sessionStorage.length") == 0
 
 
@@ -317,18 +301,14 @@ def test_it_can_be_given_up_and_leaving_is_the_same(visit: Visit, asker: Browser
     fake.routing.silent_side = "A"
     page = visit(asker).page
     for give_up in (page.get_by_role("button", name="Give up").click, lambda: page.evaluate(LEAVE)):
-        page.get_by_role("button", name="Ask a question").click()
-        phase(page, "recording")
-        page.wait_for_timeout(1000 * ASKED_SECONDS)
+        fake.conversations.clear()
+        record(page, page.get_by_role("button", name="Ask a question").click)
         page.get_by_role("button", name="Done").dblclick()
         phase(page, "answering")
-        page.wait_for_timeout(200)
+        until(lambda: len([one for one in fake.conversations if one.heard]) == 2)
         give_up()
         phase(page, "intro")
-        page.wait_for_timeout(200)
-        sent = len(fake.events)
-        page.wait_for_timeout(300)
-        assert len(fake.events) == sent
+        fake.hears_all()
 
 
 LEAVE = "dispatchEvent(new Event('pagehide'))"
@@ -336,6 +316,7 @@ LEAVE = "dispatchEvent(new Event('pagehide'))"
 
 def test_it_can_be_read_in_every_phase_on_a_phone(visit: Visit, asker: Browser) -> None:
     page = visit(asker, viewport={"width": 360, "height": 780}, has_touch=True).page
+    page.evaluate(ENDLESS)
     assert_readable_by_day_and_night(page)
     ask(page)
     assert_readable_by_day_and_night(page)
@@ -350,8 +331,6 @@ def test_it_can_be_read_in_every_phase_on_a_phone(visit: Visit, asker: Browser) 
 
 def test_with_reduced_motion_nothing_moves(visit: Visit, asker: Browser) -> None:
     muse: MusePage = visit(asker, reduced_motion="reduce")
-    muse.page.get_by_role("button", name="Ask a question").click()
-    phase(muse.page, "recording")
-    muse.page.wait_for_timeout(1000)
+    record(muse.page, muse.page.get_by_role("button", name="Ask a question").click)
     assert muse.page.evaluate("document.getAnimations().length") == 0
     assert muse.page.locator("#orb").evaluate("orb => getComputedStyle(orb).getPropertyValue('--level')") == "0.000"

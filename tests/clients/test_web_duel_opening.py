@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.clients.fake_realtime import FakeServer
-from tests.clients.fake_routing import Asked, RoutingScript
-from tests.clients.muse_page import Visit
+from tests.clients.fake_realtime import FakeServer, Script
+from tests.clients.muse_page import Visit, held, timers_fire
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(autouse=True)
 def _fresh(fake: FakeServer) -> None:
-    fake.routing, fake.asked = RoutingScript(), Asked()
+    fake.begin_anew(Script(turns=()))
 
 
 @pytest.fixture
@@ -26,9 +25,15 @@ def page(visit_at: Visit, fake: FakeServer, hearing: Browser) -> Page:
 
 WATCH_STREAMS = """
 window.tracks = [];
+window.permitted = Promise.resolve();
+window.hesitate = () => {
+  window.permitted = new Promise((resolve) => {
+    window.permit = resolve;
+  });
+};
 const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
 navigator.mediaDevices.getUserMedia = async (wanted) => {
-  await new Promise((resolve) => setTimeout(resolve, window.delay ?? 0));
+  await window.permitted;
   const stream = await ask(wanted);
   window.tracks.push(...stream.getTracks());
   return stream;
@@ -51,21 +56,25 @@ def nobody_is_heard(page: Page, *, tracks: int = 1) -> None:
     )
 
 
-@pytest.mark.parametrize("delay", [0, 500])
-def test_a_duel_that_is_refused_leaves_no_microphone_on(page: Page, fake: FakeServer, delay: int) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_duel_that_is_refused_leaves_no_microphone_on(page: Page, fake: FakeServer, late: bool) -> None:
     fake.routing.duel = (429, "rate_limit_exceeded")
-    page.evaluate("delay => { window.delay = delay; }", delay)
+    if late:
+        page.evaluate("hesitate()")
     begin(page)
     expect(page.get_by_role("alert")).to_contain_text("Muse is busy")
+    if late:
+        page.evaluate("permit()")
     nobody_is_heard(page)
 
 
 def test_a_page_that_is_left_while_it_opens_leaves_no_microphone_on(page: Page) -> None:
-    page.evaluate("window.delay = 500")
+    page.evaluate("hesitate()")
     begin(page)
     phase(page, "opening")
     page.evaluate("dispatchEvent(new Event('pagehide'))")
     phase(page, "intro")
+    page.evaluate("permit()")
     nobody_is_heard(page)
     phase(page, "intro")
 
@@ -105,19 +114,15 @@ def test_a_blocked_microphone_is_explained(page: Page) -> None:
 
 
 def test_news_that_come_late_end_no_duel_that_has_begun(visit_at: Visit, fake: FakeServer, hearing: Browser) -> None:
-    waiting: list[Route] = []
-
-    def hold(route: Route) -> None:
-        waiting.append(route)
-
     page = visit_at(hearing, f"{fake.url}/healthz").page
-    page.route("**/v1/models", hold)
-    page.goto(f"{fake.url}/duel.html")
-    begin(page)
-    phase(page, "recording")
-    with page.expect_response("**/v1/models"):
-        waiting[0].fulfill(status=500, body="{}")
-    page.wait_for_timeout(200)
+    with held(page, "**/v1/models") as waiting:
+        page.goto(f"{fake.url}/duel.html")
+        begin(page)
+        phase(page, "recording")
+        with page.expect_response("**/v1/models") as news:
+            waiting.pop().fulfill(status=500, body="{}")
+        news.value.finished()
+    timers_fire(page)
     phase(page, "recording")
 
 

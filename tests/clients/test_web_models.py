@@ -8,12 +8,12 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Request, expect
 
 from tests.clients.checks import assert_fits, assert_readable, assert_readable_by_day_and_night
 from tests.clients.demo_board import version
 from tests.clients.fake_realtime import RATE, FakeServer, Script, Turn, running
-from tests.clients.fake_routing import METADATA, Asked, RoutingScript
+from tests.clients.fake_routing import METADATA
 from tests.clients.microphone import Recording, pcm
 from tests.clients.muse_page import MusePage, Visit
 
@@ -34,10 +34,7 @@ def fake(turn: Turn) -> Iterator[FakeServer]:
 
 @pytest.fixture(autouse=True)
 def _fresh(fake: FakeServer, turn: Turn) -> None:
-    fake.script = Script(turns=(turn,))
-    fake.routing, fake.asked = RoutingScript(), Asked()
-    fake.announced.clear()
-    fake.queries.clear()
+    fake.begin_anew(Script(turns=(turn,)))
 
 
 @pytest.fixture
@@ -231,9 +228,15 @@ def test_a_rating_is_sent_once(visit: Visit, deaf: Browser, fake: FakeServer) ->
     muse = visit(deaf)
     ask(muse)
     stars(muse).nth(3).check()
+    sent: list[Request] = []
+
+    def keep(request: Request) -> None:
+        sent.append(request)
+
+    muse.page.on("request", keep)
     muse.page.get_by_role("button", name="Send rating").dblclick()
     expect(muse.page.locator(".rating-outcome")).to_contain_text("Thank you")
-    assert len(fake.asked.feedback) == 1
+    assert len([one for one in sent if one.method == "POST"]) == len(fake.asked.feedback) == 1
 
 
 def test_a_new_call_begins_without_a_rating(visit: Visit, deaf: Browser, fake: FakeServer) -> None:

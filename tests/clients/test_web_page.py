@@ -7,16 +7,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Request, expect
 
 from tests.clients import microphone
 from tests.clients.fake_realtime import LATENCY, RATE, ROUND_TRIP_SECONDS, FakeServer, Script, Turn, running
-from tests.clients.microphone import Launch, Recording, Samples, pcm, silence, write_wav
-from tests.clients.muse_page import Visit
+from tests.clients.microphone import Launch, Recording, Samples, pcm, write_wav
+from tests.clients.muse_page import MusePage, Visit
+from tests.clients.waiting import until
 
 pytestmark = pytest.mark.browser
 
@@ -30,8 +30,11 @@ def turn(recording: Recording) -> Turn:
 
 @pytest.fixture(scope="module")
 def long_turn(recording: Recording) -> Turn:
+    """Longer than it takes to interrupt it on any machine."""
     voice = recording("sphinx-sense_and_sensibility_01_austen_64kb-0930", RATE)
-    return Turn(user=QUESTION, reply="He might even have been made amiable himself.", voice=pcm(voice))
+    return Turn(
+        user=QUESTION, reply=" ".join(["He might even have been made amiable himself."] * 4), voice=pcm(voice) * 4
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +45,14 @@ def fake(turn: Turn) -> Iterator[FakeServer]:
 
 @pytest.fixture(autouse=True)
 def _fresh(fake: FakeServer, turn: Turn) -> None:
-    fake.script = Script(turns=(turn,))
-    fake.events.clear()
-    fake.announced.clear()
+    fake.begin_anew(Script(turns=(turn,)))
 
 
 @pytest.fixture(scope="module")
-def interrupter(launch: Launch, recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """A browser whose user asks something, and speaks again while the answer is being given."""
-    first, second = (recording(f"sphinx-00{number}", microphone.RATE) for number in (1, 5))
-    path = tmp_path_factory.mktemp("microphone") / "interrupter.wav"
-    return launch(write_wav(path, silence(0.5), first, silence(1.6), second, silence(30)))
+def talker(launch: Launch, recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """A browser whose user never stops talking."""
+    path = tmp_path_factory.mktemp("microphone") / "talker.wav"
+    return launch(write_wav(path, *[recording("sphinx-005", microphone.RATE)] * 30))
 
 
 @pytest.fixture
@@ -61,8 +61,21 @@ def visit(visit_at: Visit, fake: FakeServer) -> Visit:
     return partial(visit_at, url=fake.url)
 
 
+def leave(muse: MusePage) -> None:
+    """Which ends the call."""
+    muse.page.evaluate("dispatchEvent(new Event('pagehide'))")
+
+
 def test_a_spoken_turn_is_heard_captioned_and_timed(visit: Visit, asker: Browser, fake: FakeServer, turn: Turn) -> None:
+    fake.script = Script(turns=(turn,), at_once=True)
     muse = visit(asker)
+    trips: list[float] = []
+
+    def time_it(request: Request) -> None:
+        if "/healthz" in request.url:
+            trips.append(request.timing["responseStart"] - request.timing["requestStart"])
+
+    muse.page.on("requestfinished", time_it)
     muse.talk()
     for state in ("listening", "user-speaking", "muse-speaking", "listening"):
         muse.state(state)
@@ -75,7 +88,8 @@ def test_a_spoken_turn_is_heard_captioned_and_timed(visit: Visit, asker: Browser
     local = parts["Capture"] + parts["Network"] + parts["Playout"]
     assert abs(parts["Total"] - sum(LATENCY.values()) - local) <= 2
     assert parts["Capture"] >= 20, "a chunk is 20 ms"
-    assert 1000 * ROUND_TRIP_SECONDS <= parts["Network"] <= 1000 * ROUND_TRIP_SECONDS + 50
+    assert parts["Network"] >= 1000 * ROUND_TRIP_SECONDS
+    assert min(abs(parts["Network"] - trip) for trip in trips) < 1
     assert parts["Playout"] > 0
 
 
@@ -126,19 +140,25 @@ def pcm_of(event: dict[str, str]) -> Samples:
 
 
 def test_speaking_over_a_reply_ducks_it_then_stops_it(
-    visit: Visit, interrupter: Browser, fake: FakeServer, long_turn: Turn
+    visit: Visit, deaf: Browser, fake: FakeServer, long_turn: Turn, recording: Recording
 ) -> None:
     fake.script = Script(turns=(long_turn,), late_frames=5)
-    muse = visit(interrupter)
+    muse = visit(deaf)
     muse.page.evaluate(WATCH_STATES)
+    muse.page.evaluate(microphone.ON_DEMAND)
     muse.talk()
+    muse.state("listening")
+    microphone.speak(muse.page, recording("sphinx-001", RATE))
+    muse.state("muse-speaking")
+    expect(muse.page.locator("#heard")).to_have_text(A_SECOND)
+    microphone.speak(muse.page, recording("sphinx-005", RATE))
     muse.state("interrupted")
     expect(muse.page.locator("#frames-dropped")).to_have_text("5")
-    heard = muse.number("#heard")
+    until(lambda: fake.of_type("conversation.item.truncate"))
     [cut] = fake.of_type("conversation.item.truncate")
     assert cut["content_index"] == 0
-    assert abs(cut["audio_end_ms"] / 1000 - heard) < 0.1
-    assert 0 < heard < len(long_turn.voice) / 2 / RATE
+    assert 0 < cut["audio_end_ms"] / 1000 < len(long_turn.voice) / 2 / RATE
+    until(lambda: abs(cut["audio_end_ms"] / 1000 - muse.number("#heard")) < 0.1)
     line = muse.page.locator(".line-muse").first
     expect(line).to_contain_text("interrupted")
     words = line.locator(".words").text_content() or ""
@@ -150,6 +170,9 @@ def test_speaking_over_a_reply_ducks_it_then_stops_it(
     assert fake.of_type("response.cancel") == [], "the server has already stopped"
 
 
+A_SECOND = re.compile(r"^[1-9]\d*\.")
+"""At least, of a reply."""
+
 WATCH_STATES = """
 window.seen = [];
 new MutationObserver(() => {
@@ -159,6 +182,7 @@ new MutationObserver(() => {
 
 
 def test_a_dismissed_onset_brings_the_reply_back(visit: Visit, deaf: Browser, fake: FakeServer, turn: Turn) -> None:
+    fake.script = Script(turns=(replace(turn, voice=turn.voice * 4),))
     muse = visit(deaf)
     muse.say("Hello")
     muse.state("muse-speaking")
@@ -172,14 +196,17 @@ def test_a_dismissed_onset_brings_the_reply_back(visit: Visit, deaf: Browser, fa
 
 
 def test_speech_over_the_end_of_a_reply_stops_it_without_muse_events(
-    visit: Visit, deaf: Browser, fake: FakeServer, turn: Turn
+    visit: Visit, deaf: Browser, fake: FakeServer, long_turn: Turn
 ) -> None:
+    fake.script = Script(turns=(long_turn,), at_once=True)
     muse = visit(deaf)
     muse.say("Hello")
     muse.state("muse-speaking")
     fake.tell({"type": "input_audio_buffer.speech_started", "audio_start_ms": 0, "item_id": "item"})
     muse.state("interrupted")
-    muse.page.wait_for_timeout(200)
+    until(lambda: fake.of_type("conversation.item.truncate"))
+    leave(muse)
+    fake.hears_all()
     assert len(fake.of_type("conversation.item.truncate")) == 1
 
 
@@ -193,10 +220,11 @@ def test_typing_gets_a_spoken_answer_without_a_microphone(
     expect(muse.page.locator("#lines > li")).to_have_text(["YouGood morning", f"Muse{turn.reply}"])
     [item] = fake.of_type("conversation.item.create")
     assert item["item"]["content"] == [{"type": "input_text", "text": "Good morning"}]
-    assert muse.page.get_by_label("Message to Muse").input_value() == ""
-    assert fake.of_type("input_audio_buffer.append") == []
-    cells = muse.page.locator("#latency-table tbody td").all_text_contents()
-    assert cells[0] == "0", "nothing was captured"
+    expect(muse.page.get_by_label("Message to Muse")).to_have_value("")
+    expect(muse.page.locator("#latency-table tbody td").first).to_have_text("0")
+    leave(muse)
+    fake.hears_all()
+    assert fake.of_type("input_audio_buffer.append") == [], "nothing was captured"
 
 
 def test_escape_stops_the_reply(visit: Visit, deaf: Browser, fake: FakeServer, long_turn: Turn) -> None:
@@ -204,18 +232,27 @@ def test_escape_stops_the_reply(visit: Visit, deaf: Browser, fake: FakeServer, l
     muse = visit(deaf)
     muse.say("Tell me everything")
     muse.state("muse-speaking")
-    expect(muse.page.locator("#heard")).to_have_text(re.compile(r"^(0\.[6-9]|[1-9])"))
+    expect(muse.page.locator("#heard")).to_have_text(A_SECOND)
     muse.page.keyboard.press("Escape")
     muse.state("listening")
     expect(muse.page.locator(".line-muse")).to_contain_text("interrupted")
-    muse.page.wait_for_timeout(200)
+    until(lambda: fake.of_type("conversation.item.truncate"))
+    leave(muse)
+    fake.hears_all()
     assert len(fake.of_type("response.cancel")) == 1
     [cut] = fake.of_type("conversation.item.truncate")
-    assert cut["audio_end_ms"] > 500
+    assert cut["audio_end_ms"] >= 1000
 
 
-def test_the_page_works_by_keyboard_alone(visit: Visit, asker: Browser, fake: FakeServer) -> None:
-    muse = visit(asker)
+def silent_for(fake: FakeServer, seconds: float) -> bool:
+    """Whether the last that the user sent is silence."""
+    count = round(seconds / 0.02)
+    newest = fake.of_type("input_audio_buffer.append")[-count:]
+    return len(newest) == count and not any(pcm_of(event).any() for event in newest)
+
+
+def test_the_page_works_by_keyboard_alone(visit: Visit, talker: Browser, fake: FakeServer) -> None:
+    muse = visit(talker)
     muse.page.keyboard.press("Tab")
     expect(muse.page.get_by_role("link", name="Skip to content")).to_be_focused()
     muse.page.keyboard.press("Enter")
@@ -227,33 +264,14 @@ def test_the_page_works_by_keyboard_alone(visit: Visit, asker: Browser, fake: Fa
     mute = muse.page.get_by_role("button", name="Mute")
     expect(mute).to_have_attribute("aria-pressed", "true")
     expect(muse.page.get_by_role("status").first).to_have_text("Muted")
-    muse.page.wait_for_timeout(300)
-    fake.events.clear()
-    muse.page.wait_for_timeout(1500)
-    heard = np.concatenate([pcm_of(event) for event in fake.of_type("input_audio_buffer.append")])
-    assert len(heard) > RATE, "silence is sent, so that a turn can end"
-    assert not heard.any()
+    until(lambda: silent_for(fake, seconds=1.5))
     muse.page.get_by_role("button", name="Stop", exact=True).focus()
     muse.page.keyboard.press("Enter")
     muse.state("idle")
     muse.page.get_by_label("Message to Muse").focus()
     muse.page.keyboard.type("mmm")
+    expect(muse.page.get_by_label("Message to Muse")).to_have_value("mmm")
     expect(mute).to_have_attribute("aria-pressed", "true")
-
-
-def test_every_control_shows_its_focus(visit: Visit, deaf: Browser) -> None:
-    page = visit(deaf).page
-    shown = []
-    for _ in range(12):
-        page.keyboard.press("Tab")
-        shown.append(page.evaluate(OUTLINED))
-    assert all(shown)
-
-
-OUTLINED = """
-[document.activeElement, document.activeElement.closest(".composer")]
-  .some((one) => one && one !== document.body && getComputedStyle(one).outlineStyle === "solid")
-"""
 
 
 def test_a_blocked_microphone_is_explained_and_typing_remains(visit: Visit, deaf: Browser) -> None:
@@ -349,45 +367,3 @@ def test_a_notice_is_told_politely_and_the_call_goes_on(
     expect(muse.page.get_by_role("status").filter(has_text=words)).to_be_visible()
     expect(muse.page.get_by_role("alert")).to_be_hidden()
     muse.state("muse-speaking")
-
-
-def test_nothing_overflows_on_a_phone(visit: Visit, asker: Browser) -> None:
-    muse = visit(asker, viewport={"width": 390, "height": 844}, has_touch=True)
-    muse.talk()
-    muse.state("muse-speaking")
-    muse.state("listening")
-    assert muse.page.evaluate("document.documentElement.scrollWidth") <= 390
-    small = muse.page.locator("button:visible, summary.pill").evaluate_all(
-        "all => all.filter(one => one.getBoundingClientRect().height < 40).map(one => one.id)"
-    )
-    assert small == [], "a finger needs room"
-
-
-def test_with_reduced_motion_nothing_moves(visit: Visit, asker: Browser) -> None:
-    muse = visit(asker, reduced_motion="reduce")
-    muse.talk()
-    muse.state("user-speaking")
-    assert muse.page.evaluate("document.getAnimations().length") == 0
-    muse.state("muse-speaking")
-    first = muse.page.locator("#waveform").evaluate(METER_WIDTH)
-    muse.page.wait_for_timeout(400)
-    assert first > 0 or muse.page.locator("#waveform").evaluate(METER_WIDTH) > 0
-
-
-METER_WIDTH = """canvas => {
-  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
-  copy.drawImage(canvas, 0, 0);
-  const row = Math.round(canvas.height * 3 / 4);
-  const pixels = copy.getImageData(0, row, canvas.width, 1).data;
-  return pixels.filter((value, index) => index % 4 === 3 && value > 0).length;
-}"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("state", ["idle", "listening", "user-speaking", "thinking", "muse-speaking", "error"])
-def test_text_has_contrast(visit: Visit, deaf: Browser, scheme: str, state: str) -> None:
-    page = visit(deaf, color_scheme=scheme).page
-    page.evaluate("state => { document.body.dataset.state = state; }", state)
-    page.wait_for_timeout(300)
-    poor = page.evaluate((Path(__file__).parent / "web" / "contrast.js").read_text())
-    assert poor == []

@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser
 
-from tests.clients.fake_realtime import FakeServer
+from tests.clients.fake_realtime import FakeServer, Script
 from tests.clients.muse_page import Visit
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(autouse=True)
+def _fresh(fake: FakeServer) -> None:
+    fake.begin_anew(Script(turns=()))
 
 
 def test_leaving_ends_the_call_and_who_comes_back_can_start_another(
@@ -19,9 +24,6 @@ def test_leaving_ends_the_call_and_who_comes_back_can_start_another(
     muse.state("listening")
     muse.page.evaluate("dispatchEvent(new Event('pagehide'))")
     muse.state("idle")
-    muse.page.wait_for_timeout(200)
-    sent = len(fake.events)
-    muse.page.wait_for_timeout(300)
-    assert len(fake.events) == sent
+    fake.hears_all()
     muse.talk()
     muse.state("listening")
