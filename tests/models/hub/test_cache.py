@@ -129,7 +129,9 @@ def test_too_large_for_the_limit_is_refused_before_a_byte_is_fetched(hub: FakeHu
 
 def test_what_is_in_use_is_named_where_it_leaves_no_room(hub: FakeHub, filled: HubSettings) -> None:
     settings = room_for(filled, 3)
-    with another_process("a", hub, filled), another_process("b", hub, filled), another_process("c", hub, filled):
+    for letter in "bc":
+        fetched(letter, hub, filled)
+    with another_process("a", hub, filled):
         with pytest.raises(WeightsUnavailableError, match="no room") as refused:
             fetched("d", hub, settings)
         assert all(f"{ref(letter)} (" in refused.value.message for letter in "abc")
@@ -237,46 +239,70 @@ from pathlib import Path
 from models.hub.cache import Place, make_room
 from models.hub.settings import HubSettings
 
-steps = int(sys.argv[3])
-
-def step(event, arguments):
-    global steps
-    if event in ("os.rename", "os.remove", "os.rmdir"):
-        steps -= 1
-        if steps < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
 place = Place(Path(sys.argv[1]), sys.argv[2], "f" * 40)
-place.partial.mkdir(exist_ok=True)
-sys.addaudithook(step)
-make_room(place, 1, HubSettings(cache=sys.argv[1], cache_gb=1.5e-9))
+
+def make_room_for_so_many_steps(steps):
+    def step(event, arguments):
+        nonlocal steps
+        if event in ("os.rename", "os.remove", "os.rmdir"):
+            steps -= 1
+            if steps < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    place.partial.mkdir(exist_ok=True)
+    sys.addaudithook(step)
+    make_room(place, 1, HubSettings(cache=place.cache, cache_gb=1.5e-9))
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        make_room_for_so_many_steps(int(line))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def test_a_cache_is_whole_wherever_a_removal_was_killed(hub: FakeHub, settings: HubSettings) -> None:
+@pytest.fixture
+def killed_after(settings: HubSettings) -> Iterator[Callable[[int], bool]]:
+    """Removes what the cache holds, in a process that is killed after so many steps; False where it was done before."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", _KILLED, str(settings.cache), REPOSITORY]
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin
+        assert stdout
+
+        def run(steps: int) -> bool:
+            let_go()
+            stdin.write(f"{steps}\n")
+            stdin.flush()
+            status = int(stdout.readline())
+            assert status in (0, -signal.SIGKILL)
+            return status != 0
+
+        yield run
+
+
+def test_a_cache_is_whole_wherever_a_removal_was_killed(
+    hub: FakeHub, settings: HubSettings, killed_after: Callable[[int], bool]
+) -> None:
     expected = fetched("a", hub, settings)
-    contents = {name: expected.path(name).read_bytes() for name in TAKEN}
-    for steps in range(100):
-        let_go()
-        program = [sys.executable, "-c", _KILLED, str(settings.cache), REPOSITORY, str(steps)]
-        status = subprocess.run(program, cwd=ROOT, check=False, timeout=60).returncode
+    steps = 0
+    while killed_after(steps):
         assert letters(settings) in ("a", "A", "")
-        if status == 0:
-            break
-        assert status == -signal.SIGKILL
         found = fetched("a", hub, settings)
-        assert {name: found.path(name).read_bytes() for name in TAKEN} == contents
+        assert {name: found.path(name).read_bytes() for name in TAKEN} == {name: hub.files[name] for name in TAKEN}
         assert found.digest == expected.digest
+        steps += 1
     assert steps > len(TAKEN), "it was killed between any two"
     assert letters(settings) == ""
     assert {path.suffix for path in settings.cache.rglob("*") if path.is_file()} == {".used", ".lock"}
 
 
-def test_the_rest_of_a_killed_removal_is_removed(hub: FakeHub, settings: HubSettings) -> None:
+def test_the_rest_of_a_killed_removal_is_removed(
+    hub: FakeHub, settings: HubSettings, killed_after: Callable[[int], bool]
+) -> None:
     fetched("a", hub, settings)
-    let_go()
-    program = [sys.executable, "-c", _KILLED, str(settings.cache), REPOSITORY, "4"]
-    assert subprocess.run(program, cwd=ROOT, check=False, timeout=60).returncode == -signal.SIGKILL
+    assert killed_after(4)
     assert letters(settings) == "A"
     assert [kept.place.ref for kept in remove(settings, ref("a"))] == [ref("a")]
     assert letters(settings) == ""
