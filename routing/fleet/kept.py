@@ -91,9 +91,8 @@ class KeptWorker:
             first, most = self._pace.refusal if end.refused else self._pace.crash
             pause = Backoff(first=first, most=most).after(failures)
             self._show(Sighting(state="failed" if end.refused else "lost", problem=end.problem))
-            _log.warning(
-                "worker %s of %s: %s; tried again in %g s", self.worker.id, self.worker.key, end.problem, pause / NS
-            )
+            told = end.problem if end.detail is None else f"{end.problem}: {end.detail}"
+            _log.warning("worker %s of %s: %s; tried again in %g s", self.worker.id, self.worker.key, told, pause / NS)
             await asyncio.sleep(pause / NS)
 
     # --- one life of it ------------------------------------------------------------------------------------------
@@ -103,8 +102,10 @@ class KeptWorker:
         self._show(Sighting(state="starting", problem=self.worker.problem))
         try:
             running = await self._launch()
-        except (OSError, EngineError) as error:
-            return Exit(problem=f"no worker can be started: {error}")
+        except OSError as error:
+            return Exit(problem="no worker can be started", detail=str(error))
+        except EngineError as error:
+            return Exit(problem=f"no worker can be started: {error.message}", detail=error.detail)
         patience, address, end = self._pace.stop, "", None
         try:
             ready = await self._ready(running)

@@ -10,10 +10,14 @@ from routing.fleet.contract import Deployment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """A worker has gone. `problem` says why, safe to show; `refused`: it cannot serve this model."""
+    """A worker has gone. `problem` says why, safe to show; `refused`: it cannot serve this model.
+
+    `detail` is for the log alone: see `EngineError`.
+    """
 
     problem: str
     refused: bool = False
+    detail: str | None = None
 
 
 class Running(Protocol):

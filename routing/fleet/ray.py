@@ -148,7 +148,7 @@ class _Driver:
             raise
         if answer["started"] is not None:
             await driver.close()
-            raise EngineError(answer["started"], code="invalid_value")
+            raise EngineError("Ray cannot be used", code="invalid_value", detail=answer["started"])
         driver._reader = asyncio.create_task(driver._read())
         return driver
 

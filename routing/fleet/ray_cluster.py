@@ -68,7 +68,7 @@ class RayCluster:
             message = f"MUSE_ROUTING_FLEET=ray needs {error.name}: pip install 'muse-voice[ray]'"
             raise EngineError(message, code="invalid_value") from None
         except (OSError, RuntimeError, ValueError) as error:
-            raise EngineError(f"MUSE_ROUTING_RAY_ADDRESS: Ray cannot be reached: {first_line(error)}") from None
+            raise EngineError("MUSE_ROUTING_RAY_ADDRESS: Ray cannot be reached", detail=first_line(error)) from None
 
     async def launch(self, deployment: Deployment) -> RayWorker:
         """See `Launcher.launch`."""
@@ -119,7 +119,7 @@ class RayWorker:
         except TimeoutError:
             return Exit(problem="no node of the cluster has a place for it")
         except _ray().exceptions.RayError as error:
-            return Exit(problem=f"Ray: {first_line(error)}")
+            return Exit(problem="Ray cannot run it", detail=first_line(error))
         return ready
 
     async def gone(self) -> Exit:
@@ -130,7 +130,7 @@ class RayWorker:
             except _ray().exceptions.ActorUnavailableError:
                 await asyncio.sleep(_AGAIN_SECONDS)
             except _ray().exceptions.RayError as error:
-                return Exit(problem=f"Ray: {first_line(error)}")
+                return Exit(problem="Ray has lost it", detail=first_line(error))
             else:
                 return gone
 

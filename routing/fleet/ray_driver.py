@@ -73,7 +73,7 @@ class Driver:
                 self._tell({"worker": number, "ready": ready})
                 ready = await running.gone()
         except Exception as error:  # Ray has many, of several trees
-            ready = Exit(problem=f"Ray: {first_line(error)}")
+            ready = Exit(problem="Ray cannot run it", detail=first_line(error))
         self._tell({"worker": number, "gone": asdict(ready)})
 
     async def _stop(self, number: int, patience: float) -> None:
@@ -97,7 +97,7 @@ async def _serve() -> None:
     try:
         await cluster.start()
     except EngineError as error:
-        tell({"started": error.message})
+        tell({"started": str(error)})
         return
     tell({"started": None})
     driver = Driver(cluster, tell)

@@ -210,12 +210,15 @@ async def test_one_that_never_loads_is_given_up(world: World) -> None:
 
 @in_world
 async def test_where_none_can_be_launched_that_is_told_and_tried_again(world: World) -> None:
-    world.fault = EngineError("Ray cannot be reached")
+    world.fault = EngineError("Ray cannot be reached", detail="nobody is at 192.0.2.1")
     await world.fleet.want([OLD])
     await asyncio.sleep(0.1)
     assert (world.only().state, world.only().problem) == ("lost", "no worker can be started: Ray cannot be reached")
-    world.fault = None
+    world.fault = OSError(2, "No such file", "/opt/python")
     await asyncio.sleep(2)
+    assert world.only().problem == "no worker can be started"
+    world.fault = None
+    await asyncio.sleep(5)
     assert world.only().state == "ready"
 
 
