@@ -8,8 +8,6 @@ from collections.abc import Callable
 PATIENCE = 60.0
 """Seconds."""
 
-_TURNS = 50
-
 
 async def until(holds: Callable[[], object]) -> None:
     """Come back once it holds: seen from outside, neither the server nor the doubles signal anything."""
@@ -18,7 +16,7 @@ async def until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def settled() -> None:
+async def settled(turns: int = 50) -> None:
     """Give all that could go on by itself, within this loop and without any time passing, its turns to do so."""
-    for _ in range(_TURNS):
+    for _ in range(turns):
         await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from server.auth import AccessPolicy
 from server.transports.websocket import WebSocketLimits
 from tests.server.conftest import Serve
 from tests.server.fakes import FakeEngine, FakeSession, FakeTurns, error_event, fake_gateway
-from tests.server.waiting import PATIENCE, until
+from tests.server.waiting import PATIENCE, settled, until
 
 KEY = "a-key-of-many-characters"
 
@@ -247,7 +247,7 @@ async def test_large_items_that_are_asked_for_are_sent_one_at_a_time(serve: Serv
             await say(client, type="conversation.item.retrieve", item_id=f"item_{number}")
         (session,) = sessions
         await until(lambda: session.received)
-        await asyncio.sleep(0.3)  # in which nothing more is read, however long it lasts
+        await settled(1000)
         assert len(session.received) < 16
         session.outputs.append(error_event("something small"))
         await say(client, type="response.create")
