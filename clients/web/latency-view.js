@@ -39,7 +39,7 @@ export class LatencyView {
     const scale = SCALE_STEP_MS * Math.ceil(longest / SCALE_STEP_MS);
     this.#elements.scale.textContent = `${scale} ms`;
     bars.replaceChildren(...shown.map((turn) => bar(turn, scale)));
-    marker.style.insetInlineStart = `${(100 * median) / scale}%`;
+    marker.style.setProperty("--at", `${median / scale}`);
     newest.parts.forEach(({ ms }, index) => fillLegend(legend.children[index], ms));
     this.#count += 1;
     table.tBodies[0].prepend(row(this.#count, newest));

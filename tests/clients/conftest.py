@@ -65,10 +65,10 @@ def launch(playwright: Playwright, chromium: str) -> Iterator[Launch]:
 
 @pytest.fixture(scope="module")
 def asker(launch: Launch, recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """A browser whose user asks one question and then is silent."""
+    """A browser whose user asks a question, and again after a while: it may have listened too late."""
     question = recording("sphinx-003", microphone.RATE)
     path = tmp_path_factory.mktemp("microphone") / "asker.wav"
-    return launch(write_wav(path, silence(0.5), question, silence(30)))
+    return launch(write_wav(path, *[silence(0.5), question, silence(5)] * 10))
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import wave
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,25 +54,42 @@ def chromium_arguments(wav: Path | None) -> list[str]:
     return [f"--{name}" for name in ("no-sandbox", "disable-gpu", *quiet, *(hears if wav else ()))]
 
 
-ON_DEMAND = """
-navigator.mediaDevices.getUserMedia = async () => {
-  const context = new AudioContext({ sampleRate: 24_000 });
-  await context.resume();
-  const microphone = context.createMediaStreamDestination();
-  window.speak = (samples) => {
-    const buffer = new AudioBuffer({ length: samples.length, sampleRate: 24_000 });
-    buffer.copyToChannel(new Float32Array(samples), 0);
-    const source = new AudioBufferSourceNode(context, { buffer });
-    source.connect(microphone);
-    source.start();
+_ON_DEMAND = """
+(recordings) => {
+  const decoded = recordings.map((pcm) => {
+    const bytes = Uint8Array.from(atob(pcm), (one) => one.charCodeAt(0));
+    return Float32Array.from(new Int16Array(bytes.buffer), (sample) => sample / 32768);
+  });
+  navigator.mediaDevices.getUserMedia = async () => {
+    const context = new AudioContext({ sampleRate: 48_000 });
+    await context.resume();
+    const microphone = context.createMediaStreamDestination();
+    window.speak = (number) => {
+      const samples = decoded[number];
+      const buffer = new AudioBuffer({ length: samples.length, sampleRate: 48_000 });
+      buffer.copyToChannel(samples, 0);
+      const source = new AudioBufferSourceNode(context, { buffer });
+      source.connect(microphone);
+      source.start();
+    };
+    return microphone.stream;
   };
-  return microphone.stream;
-};
-null;
+}
 """
-"""A microphone at which the user says something when `speak` is called, once it is open."""
 
 
-def speak(page: Page, samples: Samples) -> None:
-    """Say it, at 24 kHz, into the microphone ON_DEMAND."""
-    page.evaluate("samples => speak(samples)", samples.tolist())
+@dataclass(frozen=True, slots=True)
+class OnDemand:
+    """The microphone of a user who waits for the page, however long it takes. Its recordings are at RATE."""
+
+    page: Page
+
+    @classmethod
+    def at(cls, page: Page, *recordings: Samples) -> OnDemand:
+        """Before the page has asked for a microphone."""
+        page.evaluate(_ON_DEMAND, [base64.b64encode(pcm(one)).decode() for one in recordings])
+        return cls(page)
+
+    def speak(self, number: int) -> None:
+        """Say one of the recordings, once the page listens."""
+        self.page.evaluate("number => speak(number)", number)

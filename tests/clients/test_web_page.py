@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Request, expect
 
 from tests.clients import microphone
 from tests.clients.fake_realtime import LATENCY, RATE, ROUND_TRIP_SECONDS, FakeServer, Script, Turn, running
-from tests.clients.microphone import Launch, Recording, Samples, pcm, write_wav
+from tests.clients.microphone import Launch, OnDemand, Recording, Samples, pcm, write_wav
 from tests.clients.muse_page import MusePage, Visit
 from tests.clients.waiting import until
 
@@ -35,6 +35,11 @@ def long_turn(recording: Recording) -> Turn:
     return Turn(
         user=QUESTION, reply=" ".join(["He might even have been made amiable himself."] * 4), voice=pcm(voice) * 4
     )
+
+
+@pytest.fixture(scope="module")
+def question(recording: Recording) -> Samples:
+    return recording("sphinx-003", microphone.RATE)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +71,12 @@ def leave(muse: MusePage) -> None:
     muse.page.evaluate("dispatchEvent(new Event('pagehide'))")
 
 
-def test_a_spoken_turn_is_heard_captioned_and_timed(visit: Visit, asker: Browser, fake: FakeServer, turn: Turn) -> None:
+def test_a_spoken_turn_is_heard_captioned_and_timed(
+    visit: Visit, deaf: Browser, fake: FakeServer, turn: Turn, question: Samples
+) -> None:
     fake.script = Script(turns=(turn,), at_once=True)
-    muse = visit(asker)
+    muse = visit(deaf)
+    user = OnDemand.at(muse.page, question)
     trips: list[float] = []
 
     def time_it(request: Request) -> None:
@@ -77,7 +85,9 @@ def test_a_spoken_turn_is_heard_captioned_and_timed(visit: Visit, asker: Browser
 
     muse.page.on("requestfinished", time_it)
     muse.talk()
-    for state in ("listening", "user-speaking", "muse-speaking", "listening"):
+    muse.state("listening")
+    user.speak(0)
+    for state in ("user-speaking", "muse-speaking", "listening"):
         muse.state(state)
     lines = muse.page.locator("#lines > li")
     expect(lines).to_have_text([f"You{QUESTION}", f"Muse{turn.reply}"])
@@ -94,12 +104,15 @@ def test_a_spoken_turn_is_heard_captioned_and_timed(visit: Visit, asker: Browser
 
 
 def test_a_model_that_hears_all_and_answers_when_it_will(
-    visit: Visit, asker: Browser, fake: FakeServer, turn: Turn
+    visit: Visit, deaf: Browser, fake: FakeServer, turn: Turn, question: Samples
 ) -> None:
     fake.script = Script(turns=(turn,), duplex=True)
-    muse = visit(asker)
+    muse = visit(deaf)
+    user = OnDemand.at(muse.page, question)
     muse.talk()
-    for state in ("listening", "user-speaking", "listening"):
+    muse.state("listening")
+    user.speak(0)
+    for state in ("user-speaking", "listening"):
         muse.state(state)
     expect(muse.page.locator("#lines > li .remark")).to_have_text(["spoken; this model does not write it down"])
     expect(muse.page.locator("#message")).to_be_disabled()
@@ -145,13 +158,13 @@ def test_speaking_over_a_reply_ducks_it_then_stops_it(
     fake.script = Script(turns=(long_turn,), late_frames=5)
     muse = visit(deaf)
     muse.page.evaluate(WATCH_STATES)
-    muse.page.evaluate(microphone.ON_DEMAND)
+    user = OnDemand.at(muse.page, *(recording(f"sphinx-00{number}", microphone.RATE) for number in (1, 5)))
     muse.talk()
     muse.state("listening")
-    microphone.speak(muse.page, recording("sphinx-001", RATE))
+    user.speak(0)
     muse.state("muse-speaking")
     expect(muse.page.locator("#heard")).to_have_text(A_SECOND)
-    microphone.speak(muse.page, recording("sphinx-005", RATE))
+    user.speak(1)
     muse.state("interrupted")
     expect(muse.page.locator("#frames-dropped")).to_have_text("5")
     until(lambda: fake.of_type("conversation.item.truncate"))

@@ -48,7 +48,9 @@ def test_nothing_overflows_on_a_phone(visit: Visit, asker: Browser) -> None:
     muse.talk()
     muse.state("muse-speaking")
     muse.state("listening")
-    assert muse.page.evaluate("document.documentElement.scrollWidth") <= 390
+    for median in (0, 0.5, 1):
+        muse.page.locator("#latency-marker").evaluate("(one, at) => one.style.setProperty('--at', at)", f"{median}")
+        assert muse.page.evaluate("document.documentElement.scrollWidth") <= 390
     small = muse.page.locator("button:visible, summary.pill").evaluate_all(
         "all => all.filter(one => one.getBoundingClientRect().height < 40).map(one => one.id)"
     )
