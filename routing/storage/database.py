@@ -101,7 +101,7 @@ class Database:
             problem = f"no answer within {self._timeout:g} s"
         except _OURS:
             raise
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             problem = self._address.scrub(error)
         _log.warning("the database at %s: %s", self._address, problem)
         raise EngineError("the database does not answer", code="database_unavailable")

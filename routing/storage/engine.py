@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,12 +45,29 @@ def make_engine(address: Address, *, timeout: float) -> Engine:
 
 
 def _sqlite(address: Address, options: dict[str, Any], *, timeout: float) -> Engine:
-    _make_file(Path(str(address.url.database)), address)
+    path = Path(str(address.url.database))
+    _make_file(path, address)
     # Without an isolation level sqlite3 begins no transactions of its own accord: `_begin` does.
     engine = create_engine(address.url, connect_args={"timeout": timeout / 2, "isolation_level": None}, **options)
     event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "begin", _still_there(path))
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _still_there(path: Path) -> Callable[[Connection], None]:
+    """What raises where the file has been taken away: open connections would go on with it, and all would be lost."""
+    opened = path.stat()
+
+    def check(_: Connection) -> None:
+        try:
+            same = os.path.samestat(path.stat(), opened)
+        except OSError:
+            same = False
+        if not same:
+            raise sqlite3.OperationalError("the file that was opened has been deleted or replaced; restart the server")
+
+    return check
 
 
 def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

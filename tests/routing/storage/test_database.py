@@ -241,6 +241,26 @@ def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_is_taken_away_takes_nothing_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, replaced: bool
+) -> None:
+    path = tmp_path / "muse.db"
+    database = open_database(f"sqlite:///{path}")
+    try:
+        await database.run(put("a"))
+        path.rename(tmp_path / "elsewhere.db")
+        if replaced:
+            open_database(f"sqlite:///{path}").close()
+        for work in (database.run(put("b")), database.read(names)):
+            with pytest.raises(EngineError) as raised:
+                await work
+            assert raised.value.code == "database_unavailable"
+        assert "deleted or replaced" in caplog.text
+    finally:
+        database.close()
+
+
 def test_a_server_that_never_answers_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
