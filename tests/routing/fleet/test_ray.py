@@ -43,12 +43,13 @@ from tests.routing.fleet.grounds import (
 
 pytestmark = pytest.mark.timeout(900)
 
-_PATIENT = {
+_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_register_timeout_seconds": f"{SECONDS:.0f}",
     "RAY_health_check_timeout_ms": f"{SECONDS * 1000:.0f}",
+    # Else every driver that comes has processes started ahead of need, which a busy machine can do without.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
 }
-"""Ray's own settings: how long a process may take to start, and to answer."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -58,7 +59,7 @@ def ray_is_at_hand() -> Iterator[None]:
     # The path of a socket in it is at most 107 characters long: not below pytest's directory.
     directory = tempfile.mkdtemp(prefix="muse-ray-", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (_PATIENT | {"RAY_TMPDIR": directory}).items():
+        for name, value in (_SETTINGS | {"RAY_TMPDIR": directory}).items():
             patch.setenv(name, value)
         yield
     shutil.rmtree(directory, ignore_errors=True)
