@@ -38,7 +38,7 @@ class FakeHub:
     headers: dict[str, dict[str, str]] = field(default_factory=dict)  # more headers for a file's answer
     locations: dict[str, str] = field(default_factory=dict)  # where a file is said to be
     vanished: set[str] = field(default_factory=set)
-    stalled: threading.Event | None = None  # where set: bodies stop after their first byte, until it is set
+    stalled: threading.Event | None = None  # where set: bodies stop at their cut, or their first byte, until it is set
     stalls: str = ""  # how the names end of files that it stops; all of them
     silent: threading.Event | None = None  # where set: nothing is answered until it is set
     chunked: set[str] = field(default_factory=set)  # sent without a length
@@ -204,9 +204,8 @@ class HubHandler(BaseHTTPRequestHandler):
             self.wfile.write(body)
             self.close_connection = True
             return
-        cut = hub.cuts[name].pop(0) if hub.cuts.get(name) else len(body)
-        if hub.stalled and name.endswith(hub.stalls):
-            cut = 1
+        stalls = hub.stalled and name.endswith(hub.stalls)
+        cut = hub.cuts[name].pop(0) if hub.cuts.get(name) else 1 if stalls else len(body)
         self.send(status, headers, body, cut=cut)
 
     def send_json(self, document: Any, headers: dict[str, str] | None = None) -> None:
