@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 _URL = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
