@@ -51,9 +51,16 @@ def pip_download(package: Package, directory: Path) -> Path:
     result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     wheels = list(target.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
-        reason = (result.stderr or result.stdout).strip().splitlines()
-        raise FetchError(f"{package.name} {package.version}: {reason[-1] if reason else 'pip gave no wheel'}")
+        raise FetchError(f"{package.name} {package.version}: {_reason(result.stderr or result.stdout)}")
     return wheels[0]
+
+
+def _reason(said: str) -> str:
+    """What pip says of the connection, if that was broken, and of what it came to; a hint often follows them."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    broken = [line for line in lines if "connection broken" in line]
+    errors = [line for line in lines if line.startswith(("ERROR:", "\N{MULTIPLICATION SIGN}"))]
+    return "; ".join(broken[-1:] + (errors or lines)[-1:]) or "pip gave no wheel"
 
 
 def fetch(

