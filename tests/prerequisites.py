@@ -40,8 +40,8 @@ def require_recordings() -> None:
 
 
 def require_worker() -> None:
-    """The Moshi worker's environment."""
-    if not WORKER_PYTHON.exists():
+    """The Moshi worker's environment, whole: Muse itself is installed into it last."""
+    if not any(WORKER_PYTHON.parents[1].glob("lib/*/site-packages/muse_voice-*.dist-info")):
         absent("the Moshi worker is not installed: run `make worker-moshi`")
 
 

@@ -20,7 +20,10 @@ def test_what_is_absent_is_named_and_fails_in_ci(
 ) -> None:
     monkeypatch.setattr(prerequisites, "MODELS", tmp_path)
     monkeypatch.setattr(prerequisites, "RECORDINGS", tmp_path)
-    monkeypatch.setattr(prerequisites, "WORKER_PYTHON", tmp_path / "python")
+    half_made = tmp_path / "environment" / "bin" / "python"
+    half_made.parent.mkdir(parents=True)
+    half_made.touch()
+    monkeypatch.setattr(prerequisites, "WORKER_PYTHON", half_made)
     monkeypatch.setenv("CI", ci)
     with pytest.raises(outcome, match=r"run `(python -m|make) "):
         require()
