@@ -300,6 +300,7 @@ def still_kept(page: Page) -> int:
 def test_it_can_be_given_up_and_leaving_is_the_same(visit: Visit, asker: Browser, fake: FakeServer) -> None:
     fake.routing.silent_side = "A"
     page = visit(asker).page
+    page.evaluate(WATCH_SOCKETS)
     for give_up in (page.get_by_role("button", name="Give up").click, lambda: page.evaluate(LEAVE)):
         fake.conversations.clear()
         record(page, page.get_by_role("button", name="Ask a question").click)
@@ -308,10 +309,22 @@ def test_it_can_be_given_up_and_leaving_is_the_same(visit: Visit, asker: Browser
         until(lambda: len([one for one in fake.conversations if one.heard]) == 2)
         give_up()
         phase(page, "intro")
-        fake.hears_all()
+        assert page.evaluate("sockets.every(({ readyState }) => readyState > WebSocket.OPEN)")
+    assert page.evaluate("sockets.length") == 4
 
 
 LEAVE = "dispatchEvent(new Event('pagehide'))"
+
+WATCH_SOCKETS = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(...given) {
+    super(...given);
+    window.sockets.push(this);
+  }
+};
+null;
+"""
 
 
 def test_it_can_be_read_in_every_phase_on_a_phone(visit: Visit, asker: Browser) -> None:
