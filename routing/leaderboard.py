@@ -5,9 +5,17 @@ The other layer, the scores that validators measured, is joined to it in `routin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+_ADDRESS = re.compile(r"[1-9A-HJ-NP-Za-km-z]{46,50}")
+
+
+def is_address(text: str) -> bool:
+    """Whether it has the form of an ss58 address."""
+    return bool(_ADDRESS.fullmatch(text))
 
 
 def model_key(model: str, commit: str | None) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.weights import DEFAULT_DIRECTORY
+from routing.leaderboard import is_address
 from routing.policy.contract import Rules
 from streaming.errors import EngineError
 
@@ -119,6 +120,14 @@ class RoutingSettings(BaseSettings):
     def _names(cls, value: Any) -> Any:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if type(value) is str else value
 
+    @field_validator("hotkey", "validators")
+    @classmethod
+    def _addresses(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for name in (value,) if isinstance(value, str) else value or ():
+            if not is_address(name):
+                raise ValueError(f"expected an ss58 address, got {name[:60]!r}")
+        return value
+
     @field_validator("canary_steps", mode="before")
     @classmethod
     def _shares(cls, value: Any) -> Any:
@@ -174,4 +183,4 @@ def read_settings() -> RoutingSettings:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "".join(f"{PREFIX}{field}".upper() + ": " for field in first["loc"][:1])
-        raise EngineError(f"{name}{first['msg']}", code="invalid_value") from None
+        raise EngineError(f"{name}{first['msg'].removeprefix('Value error, ')}", code="invalid_value") from None

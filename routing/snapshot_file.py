@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from models.hub.errors import printable
 from models.hub.ref import is_repository
-from routing.leaderboard import Entry, Snapshot
+from routing.leaderboard import Entry, Snapshot, is_address
 from streaming.errors import EngineError, PeerError
 from streaming.schema import from_json, to_json
 
@@ -30,7 +30,6 @@ MAX_BYTES = 8 * 2**20
 """More than any subnet makes."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_ADDRESS = re.compile(r"[1-9A-HJ-NP-Za-km-z]{46,50}")
 _BUILT_IN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -161,7 +160,7 @@ _CHECKS: tuple[tuple[str, Callable[[Entry], bool], str], ...] = (
     ("commit", lambda entry: (entry.commit is None) is ("/" not in entry.model), "expected with a repository, only"),
     (
         "hotkey",
-        lambda entry: entry.hotkey is None or bool(_ADDRESS.fullmatch(entry.hotkey)),
+        lambda entry: entry.hotkey is None or is_address(entry.hotkey),
         "expected an ss58 address",
     ),
     ("block", lambda entry: entry.block >= 0, "expected 0 or more"),
@@ -205,7 +204,7 @@ def _faults_beside(snapshot: Snapshot) -> Iterator[str]:
     """Of what is beside the models."""
     for index, validator in enumerate(snapshot.validators):
         at = f"snapshot.validators[{index}]"
-        if not _ADDRESS.fullmatch(validator.hotkey):
+        if not is_address(validator.hotkey):
             yield f"{at}.hotkey: expected an ss58 address"
         if validator.stake < 0:
             yield f"{at}.stake: expected 0 or more"

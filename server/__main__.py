@@ -144,7 +144,7 @@ def _read_settings(arguments: Sequence[str] | None) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0])
         shown = f"--{name}" if name in given else PREFIX + name.upper()
-        raise StartupError(f"{shown}: {first['msg']}") from None
+        raise StartupError(f"{shown}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _access_policy(settings: Settings) -> AccessPolicy:

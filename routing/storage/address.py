@@ -11,6 +11,7 @@ from streaming.errors import EngineError
 
 _DRIVERS = ("sqlite+pysqlite", "postgresql+psycopg")
 _EXPECTED = "expected sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST:PORT/NAME"
+_SETTING = "MUSE_ROUTING_DATABASE"
 _PASSWORDS = ("password", "sslpassword", "passfile")
 
 
@@ -47,13 +48,16 @@ def parse_address(url: str) -> Address:
         parsed = make_url(url)
         driver = f"{parsed.get_backend_name()}+{parsed.get_driver_name()}"
     except (ArgumentError, ValueError):
-        raise EngineError(f"that is no database URL: {_EXPECTED}", code="invalid_value") from None
+        raise EngineError(f"{_SETTING}: that is no database URL: {_EXPECTED}", code="invalid_value") from None
     if driver not in _DRIVERS:
         raise EngineError(
-            f"a database of the kind {parsed.drivername!r} cannot be used: {_EXPECTED}", code="invalid_value"
+            f"{_SETTING}: a database of the kind {parsed.drivername!r} cannot be used: {_EXPECTED}",
+            code="invalid_value",
         )
     if driver == _DRIVERS[0] and parsed.database in (None, "", ":memory:"):
-        raise EngineError(f"a database in memory would forget everything: {_EXPECTED}", code="invalid_value")
+        raise EngineError(
+            f"{_SETTING}: a database in memory would forget everything: {_EXPECTED}", code="invalid_value"
+        )
     if driver == _DRIVERS[0] and parsed.query:
-        raise EngineError(f"options of SQLite cannot be set by URL: {_EXPECTED}", code="invalid_value")
+        raise EngineError(f"{_SETTING}: options of SQLite cannot be set by URL: {_EXPECTED}", code="invalid_value")
     return Address(parsed)

@@ -16,7 +16,9 @@ DAY = 86400.0
     [
         ("MUSE_ROUTING_SOURCE", "Chain", "MUSE_ROUTING_SOURCE: Input should be 'file' or 'chain'"),
         ("MUSE_ROUTING_NETUID", "70000", "MUSE_ROUTING_NETUID: Input should be less than or equal to 65535"),
-        ("MUSE_ROUTING_CANARY_STEPS", "0.5,0.25", "MUSE_ROUTING_CANARY_STEPS: .*rising shares"),
+        ("MUSE_ROUTING_CANARY_STEPS", "0.5,0.25", "MUSE_ROUTING_CANARY_STEPS: expected rising shares"),
+        ("MUSE_ROUTING_HOTKEY", "5Grwva", "MUSE_ROUTING_HOTKEY: expected an ss58 address, got '5Grwva'"),
+        ("MUSE_ROUTING_VALIDATORS", "alice", "MUSE_ROUTING_VALIDATORS: expected an ss58 address, got 'alice'"),
         ("MUSE_ROUTING_RETENTION_DAYS", "20", "MUSE_ROUTING_RETENTION_DAYS: expected at least 8 times"),
     ],
 )

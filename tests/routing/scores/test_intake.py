@@ -208,8 +208,8 @@ def test_who_is_admitted() -> None:
     chain = RoutingSettings(min_stake=1000)
     assert admitted(chain, leaderboard()) == {ALICE.ss58_address, BOB.ss58_address}
     assert admitted(chain, None) == frozenset()
-    assert admitted(RoutingSettings(validators=("5a",)), leaderboard()) == {"5a"}
-    assert admitted(RoutingSettings(validators=("5a",)), None) == {"5a"}
+    listed = RoutingSettings(validators=(CHARLIE.ss58_address,))
+    assert admitted(listed, leaderboard()) == admitted(listed, None) == {CHARLIE.ss58_address}
 
 
 class Twice(dict[str, str]):
