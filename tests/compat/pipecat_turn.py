@@ -2,7 +2,7 @@
 
 `python pipecat_turn.py URL FILE.wav [OVER.wav]` says the first recording (16-bit mono) in real time, and the second
 over the reply to it. It prints one JSON object: what pipecat understood of both sides, the seconds of speech that it
-received, its context afterwards, and its errors.
+received, its context after the last reply, and its errors.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Seen:
     errors: list[str] = field(default_factory=list)
     unsaid: int = 0
     turns: int = 1
+    context: list[Any] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -66,7 +67,7 @@ class Watch(FrameProcessor):  # type: ignore[misc]
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
-        if direction == self._direction:
+        if direction == self._direction and not self._seen.over.is_set():
             self._note(frame)
         await self.push_frame(frame, direction)
 
@@ -144,8 +145,10 @@ async def converse(url: str, paths: list[str]) -> dict[str, Any]:
                 await started.wait()
                 await speak(worker, paths, seen)
                 # What was said last is written down by the pipeline's last processor, which tells nobody.
+                # Then it shows the context to the service, which has seen none yet and asks for a reply of its own.
                 while not (messages := context.get_messages()) or messages[-1]["role"] != "assistant":  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
+                seen.context = list(messages)
         finally:
             await worker.cancel()
 
@@ -155,7 +158,7 @@ async def converse(url: str, paths: list[str]) -> dict[str, Any]:
         "turns": len(seen.user),
         "reply": "".join(seen.reply),
         "audio_seconds": seen.audio_seconds,
-        "context": context.get_messages(),
+        "context": seen.context,
         "errors": seen.errors,
     }
 
