@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from routing.fleet.contract import Worker, WorkerState
 from routing.fleet.pool import EnginePool
 from routing.fleet.probe import Prober, Sighting
+from streaming.engine import Engine
 from streaming.errors import EngineError
 from streaming.schema import to_json
 from tests.routing.fleet.fake_engine import Place, info
@@ -93,6 +95,18 @@ async def test_counts_that_are_none_are_not_known(count: object) -> None:
     async with peer(json.dumps(HEALTH | {"slots": count, "free": count}).encode()) as address:
         seen = await look(address)
     assert (seen.state, seen.slots, seen.free) == ("ready", None, None)
+
+
+async def test_an_engine_of_this_process_is_never_out_of_reach() -> None:
+    def build(_: str) -> Engine:
+        time.sleep(0.1)  # this process is busy for longer than a look may take
+        return Place().build()
+
+    pool = EnginePool(build)
+    try:
+        assert await Prober(pool, timeout=0.01).look("echo") == Sighting(state="ready", info=info())
+    finally:
+        await pool.close()
 
 
 async def test_nobody_there_is_lost() -> None:
