@@ -72,21 +72,15 @@ class Prober:
 
     async def look(self, address: str) -> Sighting:
         """What is there now; raises nothing."""
-        worker = urlsplit(address).scheme in WORKER_SCHEMES
         try:
-            client = (
-                self._client if worker else None
-            )  # made before the time begins: the first takes long on a slow machine
+            # Made before the time begins: the first one takes long on a slow machine.
+            client = self._client if _is_worker(address) else None
             async with asyncio.timeout(self._timeout):
                 if client is not None:
                     return _sighting(await self._ask(address, client))
                 return Sighting(state="ready", info=await self._check(address))
         except TimeoutError:
-            if not worker and not self._pool.is_started(address):
-                return Sighting(state="starting")
-            if address in ENGINE_NAMES:  # it was this process that had no time
-                return Sighting(state="ready", info=self._pool.info(address))
-            return Sighting(state="lost", problem="it does not answer")
+            return self._unanswered(address)
         except EngineError as error:
             state: WorkerState = "failed" if address in ENGINE_NAMES else "lost"
             return Sighting(state=state, problem=error.message, detail=error.detail)
@@ -97,6 +91,13 @@ class Prober:
         """Close the connections."""
         if "_client" in vars(self):
             await self._client.aclose()
+
+    def _unanswered(self, address: str) -> Sighting:
+        if not _is_worker(address) and not self._pool.is_started(address):
+            return Sighting(state="starting")
+        if address in ENGINE_NAMES:  # it was this process that had no time
+            return Sighting(state="ready", info=self._pool.info(address))
+        return Sighting(state="lost", problem="it does not answer")
 
     def _defect(self, error: Exception) -> str:
         """What to show of it; the log has all of it, once."""
@@ -119,6 +120,10 @@ class Prober:
         import httpx
 
         return httpx.AsyncClient(timeout=self._timeout, trust_env=False)
+
+
+def _is_worker(address: str) -> bool:
+    return urlsplit(address).scheme in WORKER_SCHEMES
 
 
 def _sighting(health: Health) -> Sighting:
