@@ -110,9 +110,16 @@ class LeaderboardPage {
 
   #showBanner() {
     const { stale, problem, models, age_seconds: age } = this.#board;
-    const old = stale ? `This leaderboard is ${duration(age)} old. Calls are still answered by it.` : "";
-    const trouble = models.length > 0 && problem ? `It could not be read anew: ${problem}.` : "";
-    const text = this.#failing || [old, trouble].filter(Boolean).join(" ");
+    const told = [];
+    if (age === null && models.length > 0) {
+      told.push("No leaderboard has been read yet: these models are on workers.");
+    } else if (age !== null && stale) {
+      told.push(`This leaderboard is ${duration(age)} old. Calls are still answered by it.`);
+    }
+    if (models.length > 0 && problem) {
+      told.push(`It could not be read${age === null ? "" : " anew"}: ${problem}.`);
+    }
+    const text = this.#failing || told.join(" ");
     setText(element("banner"), text);
     element("banner").hidden = text === "";
   }

@@ -263,6 +263,15 @@ def test_a_stale_leaderboard_says_so(visit: Visit, deaf: Browser, fake: FakeServ
     expect(banner).to_contain_text("the chain did not answer within 60 s")
 
 
+def test_models_without_a_leaderboard_are_not_called_an_old_one(visit: Visit, deaf: Browser, fake: FakeServer) -> None:
+    unread = {"stale": True, "age_seconds": None, "taken_at": None, "problem": "board.json: is not JSON"}
+    fake.routing.board = lambda now: demo_board(now) | unread
+    page = loaded(visit(deaf))
+    banner = page.get_by_role("status").filter(has_text="No leaderboard has been read yet")
+    expect(banner).to_contain_text("It could not be read: board.json: is not JSON.")
+    expect(banner).not_to_contain_text("old")
+
+
 def test_before_anything_is_known_it_says_that_it_is_being_read(
     visit_at: Visit, deaf: Browser, fake: FakeServer
 ) -> None:
