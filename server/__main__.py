@@ -74,9 +74,9 @@ async def _serve(settings: Settings, metrics: Metrics) -> None:
                 server = await _start(settings, metrics, access, held)
             except EngineError as error:
                 raise StartupError(str(error)) from None
-            # When it is done, uvicorn raises the signals that stopped it once more: they have been obeyed.
+            # uvicorn listens for signals a little later, and raises once more those that stopped it when it is done.
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: None)
+                signal.signal(number, lambda *_: setattr(server, "should_exit", True))
             _settle()
             await server.serve([listener])
 

@@ -188,3 +188,10 @@ def test_a_signal_ends_it_well(process: subprocess.Popen[str], sent: signal.Sign
         assert client.close_code == 1012
     assert process.wait(PATIENCE) == 0
     assert "Traceback" not in process.stderr.read()
+
+
+def test_a_signal_that_comes_before_the_server_listens_for_it_is_not_lost() -> None:
+    early = "import signal, sys; from server import __main__ as it; it._settle = lambda: signal.raise_signal({})"
+    program = early.format(int(signal.SIGTERM)) + "; sys.exit(it.main(['--engine', 'echo', '--port', '0']))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr

@@ -54,6 +54,9 @@ class Site:
         return response.status_code, error["code"], error["param"]
 
 
+VALIDATOR = "5" * 48
+
+
 def entry(uid: int, key: str, incentive: float) -> Entry:
     model, _, commit = key.partition("@")
     return Entry(uid=uid, hotkey=None, model=model, commit=commit, block=uid, competition=None, incentive=incentive)
@@ -82,7 +85,7 @@ async def served(directory: Path, *, snapshot: bool = True) -> AsyncIterator[Sit
         {
             "database": f"sqlite:///{directory}/muse.db",
             "snapshot": file,
-            "validators": ("5Validator",),
+            "validators": (VALIDATOR,),
             "control_seconds": 3600,  # what is looked at, and when, is the test's to say
         }
     )
@@ -122,7 +125,7 @@ def scores(value: float) -> Submission:
 
 async def test_the_leaderboard_tells_how_the_models_stand(tmp_path: Path) -> None:
     async with served(tmp_path) as site:
-        await site.routing.scores.add(scores(0.61), validator="5Validator", now=time.time())
+        await site.routing.scores.add(scores(0.61), validator=VALIDATOR, now=time.time())
         await site.routing.scores.add(scores(0.01), validator="5Stranger", now=time.time())
         site.routing.control._scored_at = None  # the scores are due
         await site.routing.control.look()
@@ -138,7 +141,7 @@ async def test_the_leaderboard_tells_how_the_models_stand(tmp_path: Path) -> Non
         assert (best["metrics"]["total"]["average"], list(best["metrics"])) == (0.61, ["total", "wer"])
         assert (other["version"], other["status"], other["metrics"]) == (OTHER, "ready", {})
         assert [one["code"] for one in board["excluded"]] == ["reused_hash"]
-        assert [one["hotkey"] for one in board["validators"]] == ["5Validator"]
+        assert [one["hotkey"] for one in board["validators"]] == [VALIDATOR]
         assert board["rollout"]["incumbent"] == BEST
         assert [metric["id"] for metric in board["metrics"]] == ["total", "wer"]
 
@@ -169,7 +172,7 @@ async def test_new_scores_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     async with served(tmp_path) as site:
         shown = []
         for value in (0.6, 0.6, 0.9):
-            await site.routing.scores.add(scores(value), validator="5Validator", now=time.time())
+            await site.routing.scores.add(scores(value), validator=VALIDATOR, now=time.time())
             site.routing.control._scored_at = None
             await site.routing.control.look()
             metric = (await site.get("/v1/leaderboard"))["models"][0]["metrics"]["total"]
@@ -188,13 +191,13 @@ async def test_an_empty_one_says_why(tmp_path: Path) -> None:
 
 async def test_history_is_of_a_model_or_of_one_version(tmp_path: Path) -> None:
     async with served(tmp_path) as site:
-        await site.routing.scores.add(scores(0.61), validator="5Validator", now=time.time() - 40 * 86400)
-        await site.routing.scores.add(scores(0.62), validator="5Validator", now=time.time())
+        await site.routing.scores.add(scores(0.61), validator=VALIDATOR, now=time.time() - 40 * 86400)
+        await site.routing.scores.add(scores(0.62), validator=VALIDATOR, now=time.time())
         await site.routing.scores.scoreboard(now=time.time())  # whose scores count, it shows
         history = await site.get("/v1/leaderboard/history", model="acme/best")
         assert (history["object"], history["version"], history["metric"]) == ("history", BEST, "total")
         assert [(point["value"], point["validator"], point["block"]) for point in history["points"]] == [
-            (0.62, "5Validator", 1)
+            (0.62, VALIDATOR, 1)
         ]
         longer = await site.get("/v1/leaderboard/history", model=BEST, metric="total", days="90")
         assert [point["value"] for point in longer["points"]] == [0.61, 0.62]
