@@ -16,6 +16,8 @@ from routing.chain.grammar import (
     parse,
 )
 
+pytestmark = pytest.mark.timeout(900)  # which only a hang reaches
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -18,6 +18,8 @@ from streaming.schema import from_json, to_json
 from tests.routing.policy.figures import HOUSE, NOW, house, key, snapshot, worker
 from tests.routing.policy.site import RULES, TICK, Model, Site, challenged, settled
 
+pytestmark = pytest.mark.timeout(900)  # which only a hang reaches
+
 NEW, OLD, BAD = key("new"), key("old"), key("bad")
 
 

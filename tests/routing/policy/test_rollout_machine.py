@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -18,6 +19,8 @@ from streaming.errors import EngineBusyError
 from streaming.schema import from_json, to_json
 from tests.routing.policy.figures import key
 from tests.routing.policy.site import RULES, Model, Site
+
+pytestmark = pytest.mark.timeout(900)  # which only a hang reaches
 
 NAMES = ["ann", "bob", "cat"]
 names = st.sampled_from(NAMES)

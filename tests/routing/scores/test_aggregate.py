@@ -14,6 +14,8 @@ from routing.scores.series import AverageRules, Scoring
 from routing.scores.standings import MetricStanding, MinerStanding, ModelScores
 from routing.scores.trends import TREND
 
+pytestmark = pytest.mark.timeout(900)  # which only a hang reaches
+
 HOUR = 3600.0
 DAY = 24 * HOUR
 NOW = 1_790_000_000.0
