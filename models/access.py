@@ -15,11 +15,18 @@ _TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 """What browsers, which send their key in a WebSocket's subprotocol, can send there (RFC 9110, section 5.6.2)."""
 
 
+def key_fault(key: str) -> str | None:
+    """Why clients cannot be asked for this key, if so."""
+    if len(key) < _LEAST_KEY:
+        return f"a key has at least {_LEAST_KEY} characters"
+    if not _TOKEN.fullmatch(key):
+        return "a key has letters, digits and !#$%&'*+-.^_`|~ only: browsers can send no others"
+    return None
+
+
 def _usable(key: SecretStr) -> SecretStr:
-    if len(key.get_secret_value()) < _LEAST_KEY:
-        raise ValueError(f"a key has at least {_LEAST_KEY} characters")
-    if not _TOKEN.fullmatch(key.get_secret_value()):
-        raise ValueError("a key has letters, digits and !#$%&'*+-.^_`|~ only: browsers can send no others")
+    if fault := key_fault(key.get_secret_value()):
+        raise ValueError(fault)
     return key
 
 

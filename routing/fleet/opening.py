@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from models.access import key_fault
 from routing.fleet.command import WorkerCommand
 from routing.fleet.contract import Fleet
 from routing.fleet.converging import ConvergingFleet
@@ -37,6 +38,8 @@ def open_fleet(
     prober = Prober(pool, key=key)
     if settings.fleet == "static":
         return StaticFleet(addresses, prober=prober, clock=clock, pace=pace)
+    if key and (fault := key_fault(key)):
+        raise EngineError(f"MUSE_ENGINE_KEY: {fault}", code="invalid_value")
     command = WorkerCommand.parse(settings.worker_python, settings.worker_options)
     return ConvergingFleet(_launcher(settings, command, key), prober=prober, pool=pool, clock=clock, pace=pace)
 

@@ -60,7 +60,7 @@ def source(
     netuid: int = 21,
     competition: str | None = None,
     jitter: Callable[[], float] = no_jitter,
-    within: float = 5.0,
+    within: float = 60.0,
 ) -> ChainSource:
     reader = ChainReader(
         network="local",
