@@ -7,6 +7,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds that a server may take to be ready, on a machine that is busy."""
 
 
@@ -45,14 +46,18 @@ def running_server(
 ) -> Iterator[RunningServer]:
     """`python -m server` on a free port, with these `MUSE_*` settings and no others; stopped on the way out.
 
+    Its database is its own: what another server has left in the usual one, such as a rollout, does not matter here.
     `module` is run in its place, with what comes after its name before the server's own options. Raises RuntimeError
     with what the server said, where it does not get ready.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MUSE_")}
-    environment |= {"MUSE_LOG_JSON": "1", **(settings or {})}
     command = [sys.executable, "-m", *module, "--engine", engine, "--port", "0"]
     began = time.monotonic()
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(
+            command, cwd=ROOT, env=_environment(directory, settings or {}), stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
         if process.stderr is None:
             raise RuntimeError("the server has no stderr")
         lines: queue.Queue[str | None] = queue.Queue()
@@ -64,6 +69,11 @@ def running_server(
         finally:
             process.terminate()
             reader.join()
+
+
+def _environment(directory: str, settings: Mapping[str, str]) -> dict[str, str]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("MUSE_")}
+    return others | {"MUSE_LOG_JSON": "1", "MUSE_ROUTING_DATABASE": f"sqlite:///{directory}/muse.db", **settings}
 
 
 def _forward(stream: IO[str], lines: queue.Queue[str | None]) -> None:

@@ -26,10 +26,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.recordings import DIRECTORY, SAMPLE_RATE, recordings  # noqa: E402
+from benchmarks.server_process import running_server  # noqa: E402
 from tests.clients import microphone  # noqa: E402
 from tests.clients.fake_realtime import RATE, Script, Turn, running  # noqa: E402
 from tests.clients.microphone import Samples, chromium_arguments, pcm, silence, write_wav  # noqa: E402
-from tests.clients.real_server import serving  # noqa: E402
 
 TARGET = ROOT / "docs" / "screenshots"
 SPOKEN = ("telephone-hello", "telephone-chicago", "cities-1")
@@ -85,8 +85,8 @@ def main() -> None:
 def _talking(folder: Path) -> Iterator[tuple[str, Path]]:
     spoken = [_recording(name, microphone.RATE) for name in SPOKEN]
     parts = [part for speech in spoken for part in (silence(1.0), speech, silence(14.0))]
-    with serving(folder / "log") as url:
-        yield url, write_wav(folder / "talking.wav", *parts)
+    with running_server("embedded") as server:
+        yield server.url, write_wav(folder / "talking.wav", *parts)
 
 
 @contextmanager

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
 
+from benchmarks.server_process import running_server
 from tests.clients import microphone
 from tests.clients.microphone import OnDemand, Recording
 from tests.clients.muse_page import Visit
-from tests.clients.real_server import serving
 from tests.clients.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.models, pytest.mark.timeout(600)]
@@ -22,9 +22,9 @@ PATIENCE_MS = 90_000
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("server") / "log") as url:
-        yield url
+def server() -> Iterator[str]:
+    with running_server("embedded") as server:
+        yield server.url
 
 
 @pytest.fixture
