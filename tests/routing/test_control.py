@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from unittest.mock import Mock
 
@@ -15,12 +14,7 @@ from routing.policy.contract import Bar, Reason, SessionNeeds
 from streaming.timeline import TurnLatency
 from tests.routing.fakes import FakeEngine
 from tests.routing.world import NEW, OLD, FakeSource, World
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110 - loops signal nothing
-            await asyncio.sleep(0.005)
+from tests.waiting import until
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
@@ -188,10 +182,10 @@ async def test_the_loops_run_until_they_are_closed(
     await world.control.start()
     assert world.router.rollout.incumbent == OLD
     world.source.gate.set()
-    await eventually(lambda: world.control.leaderboard.snapshot is not None and STATE in world.store.states)
+    await until(lambda: world.control.leaderboard.snapshot is not None and STATE in world.store.states)
     broken = Mock(side_effect=ZeroDivisionError)
     monkeypatch.setattr(world.router, "ranking", broken)
-    await eventually(lambda: broken.call_count > 5)
+    await until(lambda: broken.call_count > 5)
     assert "deciding" in world.control.troubles.open
     assert [record.getMessage() for record in caplog.records].count("a defect while deciding") == 1
     await world.control.close()

@@ -34,7 +34,7 @@ from streaming.errors import EngineError
 from tests.routing.fakes import router_for
 from tests.server.conftest import Running, Serve
 from tests.server.fakes import INFO, FakeEngine, FakeTurns, FakeVoice
-from tests.server.waiting import PATIENCE
+from tests.waiting import PATIENCE
 
 ALPHA, BETA = f"omega/alpha@{'a' * 40}", f"omega/beta@{'b' * 40}"
 DAY = date(2026, 11, 22)

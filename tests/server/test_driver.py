@@ -40,7 +40,7 @@ from tests.server.fakes import (
     FakeVoice,
     error_event,
 )
-from tests.server.waiting import PATIENCE, settled, until
+from tests.waiting import PATIENCE, settled, until
 
 APPEND = AppendAudio(audio=b"\0\0")
 

@@ -28,8 +28,8 @@ from server.settings import Settings
 from streaming.engine import EngineInfo
 from tests.routing.fakes import router_for
 from tests.server.conftest import Running, Serve
-from tests.server.waiting import PATIENCE
-from tests.server.waiting import until as until_it_holds
+from tests.waiting import PATIENCE
+from tests.waiting import until as until_it_holds
 
 RATE = 24_000
 CHUNK = RATE // 50

@@ -22,7 +22,7 @@ from tests.models.container.fake_container import FakeContainer, body, http, say
 from tests.routing.fakes import router_for
 from tests.server.conftest import Running, Serve
 from tests.server.test_end_to_end import RATE, audio_of, base64_of, connect, manual, speak, tone, until
-from tests.server.waiting import PATIENCE
+from tests.waiting import PATIENCE
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from streaming.wire.moshi import Frame, Message, Metadata, OggOpus, Pcm, Text, W
 from streaming.wire.moshi_query import AudioCoding, ChatQuery
 from tests.server.conftest import Running, Serve
 from tests.server.test_end_to_end import echo_gateway
-from tests.server.waiting import PATIENCE
+from tests.waiting import PATIENCE
 
 RATE = 24_000
 QUIET = 2.0

@@ -20,7 +20,7 @@ from routing.settings import RoutingSettings
 from server import engines
 from server.__main__ import _access_policy, _settle, main
 from server.settings import Settings
-from tests.server.waiting import PATIENCE
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 

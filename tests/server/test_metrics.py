@@ -8,7 +8,7 @@ from server.metrics import MOST_CODES, Metrics
 from server.stalls import sample_stalls
 from streaming.observations import BargeInMeasured, SpeculationEnded, TurnMeasured
 from streaming.timeline import PARTS, Timeline
-from tests.server.waiting import until
+from tests.waiting import until
 
 MS = 1_000_000
 

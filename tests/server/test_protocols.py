@@ -13,7 +13,7 @@ from server import protocols
 from server.protocols import Allowance, WebSocketProtocol
 from tests.server.conftest import Running, Serve
 from tests.server.fakes import fake_gateway
-from tests.server.waiting import PATIENCE, until
+from tests.waiting import PATIENCE, until
 
 TEXT, CONTINUATION, PING, CLOSE = 0x1, 0x0, 0x9, 0x8
 

@@ -18,7 +18,7 @@ from streaming.errors import EngineError, PeerError
 from streaming.server_events import ResponseDone
 from tests.routing.fakes import FakeEngine, router_for
 from tests.server.fakes import FakeConnection, FakeSession, fake_gateway
-from tests.server.waiting import PATIENCE, settled, until
+from tests.waiting import PATIENCE, settled, until
 
 HALF_A_MEGABYTE = AppendAudio(audio=bytes(2**19))
 

@@ -13,7 +13,7 @@ from server.api import bodies, guard
 from server.auth import AccessPolicy
 from tests.server.conftest import Serve
 from tests.server.people import Place, serving
-from tests.server.waiting import PATIENCE
+from tests.waiting import PATIENCE
 
 KEY = "a-key-of-many-characters"
 PATH = "/v1/feedback"

@@ -51,7 +51,7 @@ from streaming.wire.moshi_query import ChatQuery
 from tests.server.conftest import Running, Serve
 from tests.server.fakes import FakeEngine, FakeSession, audio_delta, fake_gateway
 from tests.server.transports.test_openai_websocket import closed_with, refused
-from tests.server.waiting import PATIENCE, until
+from tests.waiting import PATIENCE, until
 
 KEY = "a-key-of-many-characters"
 TONE = (0.3 * np.sin(2 * np.pi * 300 * np.arange(960) / 24_000)).astype(np.float32)

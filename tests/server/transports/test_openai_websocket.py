@@ -16,7 +16,7 @@ from server.auth import AccessPolicy
 from server.transports.websocket import WebSocketLimits
 from tests.server.conftest import Serve
 from tests.server.fakes import FakeEngine, FakeSession, FakeTurns, error_event, fake_gateway
-from tests.server.waiting import PATIENCE, settled, until
+from tests.waiting import PATIENCE, settled, until
 
 KEY = "a-key-of-many-characters"
 

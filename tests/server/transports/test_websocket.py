@@ -10,7 +10,7 @@ from fastapi import WebSocket
 from server.driver import SlowConsumerError
 from server.metrics import Metrics
 from server.transports.websocket import KeepAlive, MessageSocket, WebSocketLimits
-from tests.server.waiting import PATIENCE, until
+from tests.waiting import PATIENCE, until
 
 
 class Client:
