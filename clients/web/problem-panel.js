@@ -2,6 +2,9 @@
 
 import { rememberKey } from "./api.js";
 
+/** What can be sent in a WebSocket's subprotocol, where browsers put their key (RFC 9110, section 5.6.2). */
+const KEY_PATTERN = String.raw`\s*[\w!#$%&'*+.^\x60~\|\-]+\s*`;
+
 export class ProblemPanel {
   #elements;
 
@@ -13,6 +16,8 @@ export class ProblemPanel {
   constructor(elements, onRetry) {
     this.#elements = elements;
     const { form, key, retry } = elements;
+    key.pattern = KEY_PATTERN;
+    key.title = "A key has letters, digits and some signs, and no spaces.";
     retry.addEventListener("click", onRetry);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
